@@ -1,1 +1,14 @@
-//! x
+//! The words relay and processor both speak: ids, envelopes, the Kafka wire, outcomes, reports, configuration, and the
+//! one home of every outside system (Kafka, Redis, SQLite, object storage).
+
+pub mod backoff;
+pub mod chunk;
+pub mod config;
+pub mod content;
+pub mod envelope;
+pub mod id;
+pub mod limits;
+pub mod message;
+pub mod outcome;
+pub mod report;
+pub mod size_limit;

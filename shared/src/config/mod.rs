@@ -1,0 +1,437 @@
+//! The configuration: defaults < file < environment, checked before anything listens.
+
+mod load;
+mod units;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, ENVIRONMENT_PREFIX, load};
+pub use units::{ByteSize, Secret, Span};
+
+use crate::id::{ProjectId, PublicKey};
+
+/// Everything an operator can set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// A stop that takes longer is cut off.
+    pub shutdown_timeout: Span,
+    /// The HTTP side.
+    pub relay: RelayConfig,
+    /// The operators' side.
+    pub admin: AdminConfig,
+    /// Where files go.
+    pub data: DataConfig,
+    /// Bounds of the spool.
+    pub spool: SpoolConfig,
+    /// The scaled-out queue.
+    pub kafka: KafkaConfig,
+    /// The scaled-out state.
+    pub redis: RedisConfig,
+    /// Where dumps and reports are kept.
+    pub storage: StorageConfig,
+    /// Bounds of one upload.
+    pub limits: UploadLimits,
+    /// Repeated uploads.
+    pub dedupe: DedupeConfig,
+    /// The parsing side.
+    pub processor: ProcessorConfig,
+    /// Log output.
+    pub log: LogConfig,
+    /// Who may send.
+    pub projects: Vec<ProjectConfig>,
+}
+
+/// `[relay]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RelayConfig {
+    /// Where uploads are accepted.
+    pub listen: SocketAddr,
+    /// Kafka must have confirmed an upload by then.
+    pub ack_deadline: Span,
+    /// Memory for the bodies and chunks of all uploads under way.
+    pub max_inflight_bytes: ByteSize,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AdminConfig {
+    /// Where health, readiness and metrics are served.
+    pub listen: SocketAddr,
+    /// Who has it may ask from elsewhere than this machine.
+    pub token: Option<Secret>,
+}
+
+/// `[data]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DataConfig {
+    /// Holds `spool/`, `state.db` and `storage/`.
+    pub dir: PathBuf,
+}
+
+/// `[spool]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SpoolConfig {
+    /// The spool never grows past this.
+    pub max_bytes: ByteSize,
+    /// Its volume always keeps this much free.
+    pub min_free_bytes: ByteSize,
+}
+
+/// `[kafka]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KafkaConfig {
+    /// `host:port,…`; none: the local queue.
+    pub brokers: Option<String>,
+    /// The processors' consumer group.
+    pub group: String,
+    /// librdkafka settings, for security and tuning. Those that keep the promise cannot be set here.
+    #[serde(deserialize_with = "load::option_texts")]
+    pub options: BTreeMap<String, String>,
+    /// Topic names.
+    pub topics: TopicNames,
+    /// Chunk size.
+    pub chunk: ChunkConfig,
+}
+
+/// `[kafka.topics]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TopicNames {
+    /// Chunks and events.
+    pub attachments: String,
+    /// Reports.
+    pub reports: String,
+    /// Outcomes.
+    pub outcomes: String,
+    /// What could not be decoded.
+    pub dead_letters: String,
+}
+
+/// `[kafka.chunk]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChunkConfig {
+    /// The most bytes of a chunk's payload; none: as large as the topic allows.
+    pub max_bytes: Option<ByteSize>,
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RedisConfig {
+    /// `redis://…`; none: SQLite in `data.dir`.
+    pub url: Option<Secret>,
+}
+
+/// `[storage]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StorageConfig {
+    /// A directory or `file://` URL; none: `data.dir/storage`.
+    pub url: Option<String>,
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UploadLimits {
+    /// All of a body, decoded; and encoded.
+    pub upload: ByteSize,
+    /// One file.
+    pub attachment: ByteSize,
+    /// Files of one upload.
+    pub attachments: u32,
+    /// All form fields together.
+    pub form: ByteSize,
+}
+
+/// `[dedupe]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DedupeConfig {
+    /// The same dump within this time gets the first one's id.
+    pub window: Span,
+}
+
+/// `[processor]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProcessorConfig {
+    /// Parser processes; none: one for each core.
+    pub workers: Option<u32>,
+    /// One dump's parsing may take this long.
+    pub parse_timeout: Span,
+    /// Address space of one parser process.
+    pub parse_memory: ByteSize,
+    /// How often a dump is tried whose parser dies.
+    pub attempts: u32,
+    /// Chunks whose event does not come for this long are abandoned.
+    pub incomplete_after: Span,
+    /// Memory for the chunks of events under way; past it they go to scratch files.
+    pub memory: ByteSize,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// `text` for people, `json` for collectors.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,relay=debug`.
+    pub level: String,
+}
+
+/// See [`LogConfig::format`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One readable line an entry.
+    Text,
+    /// One JSON object an entry.
+    Json,
+}
+
+/// `[[projects]]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectConfig {
+    /// Its number.
+    pub id: ProjectId,
+    /// Who may send to it.
+    pub keys: Vec<PublicKey>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            shutdown_timeout: Span::secs(30),
+            relay: RelayConfig::default(),
+            admin: AdminConfig::default(),
+            data: DataConfig::default(),
+            spool: SpoolConfig::default(),
+            kafka: KafkaConfig::default(),
+            redis: RedisConfig::default(),
+            storage: StorageConfig::default(),
+            limits: UploadLimits::default(),
+            dedupe: DedupeConfig::default(),
+            processor: ProcessorConfig::default(),
+            log: LogConfig::default(),
+            projects: Vec::new(),
+        }
+    }
+}
+
+impl Default for RelayConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 3000).into(),
+            ack_deadline: Span::secs(20),
+            max_inflight_bytes: ByteSize::mib(256),
+        }
+    }
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 3001).into(),
+            token: None,
+        }
+    }
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            dir: "./crashferry-data".into(),
+        }
+    }
+}
+
+impl Default for SpoolConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: ByteSize::mib(10 << 10),
+            min_free_bytes: ByteSize::mib(1 << 10),
+        }
+    }
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        Self {
+            brokers: None,
+            group: "crashferry".into(),
+            options: BTreeMap::new(),
+            topics: TopicNames::default(),
+            chunk: ChunkConfig::default(),
+        }
+    }
+}
+
+impl Default for TopicNames {
+    fn default() -> Self {
+        Self {
+            attachments: "ingest-attachments".into(),
+            reports: "crash-reports".into(),
+            outcomes: "crash-outcomes".into(),
+            dead_letters: "crash-dead-letters".into(),
+        }
+    }
+}
+
+impl Default for UploadLimits {
+    fn default() -> Self {
+        Self {
+            upload: ByteSize::mib(200),
+            attachment: ByteSize::mib(200),
+            attachments: 30,
+            form: ByteSize::mib(1),
+        }
+    }
+}
+
+impl Default for DedupeConfig {
+    fn default() -> Self {
+        Self {
+            window: Span::secs(24 * 3600),
+        }
+    }
+}
+
+impl Default for ProcessorConfig {
+    fn default() -> Self {
+        Self {
+            workers: None,
+            parse_timeout: Span::secs(60),
+            parse_memory: ByteSize::mib(2 << 10),
+            attempts: 3,
+            incomplete_after: Span::secs(600),
+            memory: ByteSize::mib(256),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: "info".into(),
+        }
+    }
+}
+
+/// Which part of the system a process is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// All roles in one process.
+    Standalone,
+    /// HTTP to queue.
+    Relay,
+    /// Queue to reports.
+    Processor,
+}
+
+impl Config {
+    /// Checks the settings against one another and against what `role` needs.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with the key, what was expected and what was found.
+    pub fn check(&self, role: Role) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        let mut expect = |holds: bool, problem: String| {
+            if !holds {
+                problems.push(problem);
+            }
+        };
+        if role != Role::Standalone {
+            let need = "a relay and a processor in processes of their own meet in";
+            expect(
+                self.kafka.brokers.is_some(),
+                format!("kafka.brokers: expected an address, found none: {need} Kafka"),
+            );
+            expect(
+                self.redis.url.is_some(),
+                format!("redis.url: expected an address, found none: {need} Redis"),
+            );
+            expect(
+                self.storage.url.is_some(),
+                format!(
+                    "storage.url: expected a place that both can reach, found none: {need} a storage"
+                ),
+            );
+        }
+        if role == Role::Relay {
+            expect(
+                !self.projects.is_empty(),
+                "projects: expected at least one [[projects]], found none".into(),
+            );
+        }
+        let limits = &self.limits;
+        expect(
+            limits.attachment <= limits.upload,
+            format!(
+                "limits.attachment: expected at most limits.upload ({}), found {}",
+                limits.upload, limits.attachment
+            ),
+        );
+        expect(
+            limits.attachments > 0,
+            "limits.attachments: expected at least 1, found 0".into(),
+        );
+        expect(
+            self.relay.max_inflight_bytes >= ByteSize::mib(16),
+            format!(
+                "relay.max_inflight_bytes: expected at least 16MiB, found {}",
+                self.relay.max_inflight_bytes
+            ),
+        );
+        expect(
+            self.processor.attempts > 0,
+            "processor.attempts: expected at least 1, found 0".into(),
+        );
+        expect(
+            self.processor.workers != Some(0),
+            "processor.workers: expected at least 1, found 0".into(),
+        );
+        for key in load::PROMISE_OPTIONS {
+            expect(
+                !self.kafka.options.contains_key(*key),
+                format!(
+                    "kafka.options: {key:?} keeps the promise that a 200 is durable and cannot be set"
+                ),
+            );
+        }
+        let mut seen = std::collections::HashSet::new();
+        for project in &self.projects {
+            expect(
+                seen.insert(project.id),
+                format!(
+                    "projects: expected each id once, found {} twice",
+                    project.id
+                ),
+            );
+            expect(
+                !project.keys.is_empty(),
+                format!(
+                    "projects: expected at least one key for project {}",
+                    project.id
+                ),
+            );
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError::Invalid(problems))
+        }
+    }
+}

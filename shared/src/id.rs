@@ -1,0 +1,266 @@
+//! Identifiers, parsed at the edge: inside, nobody passes a bare string or number for one.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+/// What was expected and what was found where an identifier should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}, found {found:?}")]
+pub struct InvalidId {
+    expected: &'static str,
+    found: String,
+}
+
+impl InvalidId {
+    fn new(expected: &'static str, found: &str) -> Self {
+        let found = found.chars().take(80).collect();
+        Self { expected, found }
+    }
+}
+
+/// The id of one crash. Prints hyphenated, as clients get it; the Kafka wire uses [`EventId::simple`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// A fresh random id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The id as 32 lowercase hexadecimal digits, the form of Sentry's messages and envelopes.
+    #[must_use]
+    pub fn simple(&self) -> String {
+        self.0.simple().to_string()
+    }
+
+    /// The id's 16 bytes, the key of every Kafka record that belongs to it.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.hyphenated(), f)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        match text.len() {
+            32 | 36 => Uuid::try_parse(text).ok(),
+            _ => None,
+        }
+        .map(Self)
+        .ok_or_else(|| {
+            InvalidId::new(
+                "an event id of 32 hex digits, with or without hyphens",
+                text,
+            )
+        })
+    }
+}
+
+/// The number of a project, as in a DSN's path. Never zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ProjectId(NonZeroU64);
+
+impl ProjectId {
+    /// A project id from its number; `None` for zero.
+    #[must_use]
+    pub fn new(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for ProjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for ProjectId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        text.parse()
+            .map(Self)
+            .map_err(|_| InvalidId::new("a project number from 1 up", text))
+    }
+}
+
+impl Serialize for ProjectId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(self.get())
+    }
+}
+
+impl<'de> Deserialize<'de> for ProjectId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        NonZeroU64::deserialize(deserializer).map(Self)
+    }
+}
+
+/// The public key of a DSN: who may send to a project. 1 to 64 of `A-Z a-z 0-9 _ -`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PublicKey(Box<str>);
+
+impl PublicKey {
+    /// A fresh random key of 32 hexadecimal digits.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().simple().to_string().into())
+    }
+
+    /// The key as clients write it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Keys do not belong in logs: only the first four characters are shown.
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", self.0.get(..4).unwrap_or_default())
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let valid = (1..=64).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidId::new(
+                "a key of 1 to 64 letters, digits, '-' or '_'",
+                text,
+            ))
+        }
+    }
+}
+
+/// The id of one attachment within its event. Ours are UUIDs; a foreign producer's may be any text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AttachmentId(Box<str>);
+
+impl AttachmentId {
+    /// A fresh random id. Every sending of an attachment gets a new one, so chunks of two sendings never mix.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4().hyphenated().to_string().into())
+    }
+
+    /// The id as it stands in messages.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for AttachmentId {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for AttachmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `Serialize` as the printed form, `Deserialize` through `FromStr`.
+macro_rules! serde_as_text {
+    ($($id:ty),*) => {$(
+        impl Serialize for $id {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(&self.as_text())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $id {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                std::borrow::Cow::<'de, str>::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+serde_as_text!(EventId, PublicKey);
+
+impl EventId {
+    fn as_text(&self) -> impl fmt::Display {
+        self.0.hyphenated()
+    }
+}
+
+impl PublicKey {
+    fn as_text(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_id_reads_both_forms_and_prints_hyphenated() {
+        let dashed: EventId = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
+            .parse()
+            .expect("dashed");
+        let plain: EventId = "0F1E2D3C4B5A69788796A5B4C3D2E1F0".parse().expect("plain");
+        assert_eq!(dashed, plain);
+        assert_eq!(plain.to_string(), "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0");
+        assert_eq!(plain.simple(), "0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+    }
+
+    #[test]
+    fn ids_that_are_none_are_refused() {
+        for text in [
+            "",
+            "x",
+            "{0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0}",
+            "0f1e2d3c4b5a69788796a5b4c3d2e1fg",
+        ] {
+            assert!(text.parse::<EventId>().is_err(), "{text}");
+        }
+        assert!("0".parse::<ProjectId>().is_err());
+        assert!("a key".parse::<PublicKey>().is_err());
+        assert!("".parse::<PublicKey>().is_err());
+    }
+
+    #[test]
+    fn a_key_does_not_show_in_debug_output() {
+        let key: PublicKey = "0123456789abcdef".parse().expect("key");
+        assert_eq!(format!("{key:?}"), "0123…");
+    }
+}

@@ -1,0 +1,251 @@
+//! What consumers read: the event payload as the relay writes it, and the report as the processor writes it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::id::{EventId, ProjectId};
+use crate::outcome::MissingChunks;
+
+/// The value of a report's `schema` field.
+pub const REPORT_SCHEMA: &str = "crash-report/1";
+
+/// The event message's JSON: what the client said about the crash besides the dump. Every field may be absent, and
+/// fields of a foreign producer that we do not know are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventPayload {
+    /// Always `native` from our relay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// The program's release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Where it ran: `production` and the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Sentry's user object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<Value>,
+    /// Short searchable values.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub tags: Map<String, Value>,
+    /// Everything else the client sent, form fields among it.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
+    /// The sending program.
+    pub client: Client,
+    /// What the relay noticed and accepted all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// The program that sent the upload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Client {
+    /// The product or uploader, e.g. `Electron`.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// The installation's stable id, as Crashpad sends it.
+    pub guid: Option<String>,
+}
+
+/// A processed crash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`REPORT_SCHEMA`]
+    pub schema: String,
+    /// The crash.
+    pub event_id: EventId,
+    /// Its project.
+    pub project_id: ProjectId,
+    /// When the relay had it.
+    pub received_at: Timestamp,
+    /// From the event payload.
+    pub release: Option<String>,
+    /// From the event payload.
+    pub environment: Option<String>,
+    /// From the event payload.
+    pub user: Option<Value>,
+    /// From the event payload.
+    pub tags: Map<String, Value>,
+    /// From the event payload.
+    pub extra: Map<String, Value>,
+    /// From the event payload.
+    pub client: Client,
+    /// What the minidump tells; all of it `None` or empty when the crash came without one.
+    #[serde(flatten)]
+    pub crash: CrashDetails,
+    /// The files of the crash, stored and missing.
+    pub attachments: Vec<ReportAttachment>,
+    /// How the report came to be.
+    pub processing: Processing,
+}
+
+/// What the minidump tells.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CrashDetails {
+    /// The operating system.
+    pub os: Option<Os>,
+    /// The processor the program was built for and ran on.
+    pub cpu: Option<Cpu>,
+    /// The process that crashed.
+    pub process: Process,
+    /// Why; `None` when the dump holds no exception (a snapshot of a living process).
+    pub crash: Option<Crash>,
+    /// What groups like crashes.
+    pub signature: Option<String>,
+    /// All threads, in the dump's order.
+    pub threads: Vec<Thread>,
+    /// All loaded modules, by address.
+    pub modules: Vec<Module>,
+    /// Crashpad's annotations inside the dump.
+    pub annotations: BTreeMap<String, String>,
+    /// rust-minidump's own JSON.
+    pub minidump: Option<Value>,
+}
+
+/// An operating system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Os {
+    /// `Windows NT`, `Linux`, `Mac OS X`, …
+    pub name: String,
+    /// Its version, as the dump says.
+    pub version: Option<String>,
+    /// Its build, as the dump says.
+    pub build: Option<String>,
+}
+
+/// A processor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// `amd64`, `x86`, `arm64`, …
+    pub arch: String,
+    /// Vendor, family, model, stepping, when known.
+    pub info: Option<String>,
+    /// Number of logical processors; 0 when unknown.
+    pub count: u64,
+}
+
+/// The crashed process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Process {
+    /// Its id.
+    pub pid: Option<u32>,
+    /// Seconds from its start to the crash.
+    pub uptime: Option<u64>,
+    /// `browser`, `renderer`, …
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+}
+
+/// Why it crashed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// The exception or signal, e.g. `SIGSEGV`, `EXCEPTION_ACCESS_VIOLATION`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The faulting address, `0x…`.
+    pub address: Option<String>,
+    /// The whole reason, e.g. `SIGSEGV / SEGV_MAPERR`.
+    pub reason: String,
+    /// Index of the crashing thread in `threads`.
+    pub thread: Option<usize>,
+}
+
+/// A thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// The system's id.
+    pub id: u32,
+    /// Its name, when the dump has it.
+    pub name: Option<String>,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// One stack frame. Addresses are `0x…` texts: JSON numbers lose bits past 2^53.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The instruction.
+    pub ip: String,
+    /// The module it lies in.
+    pub module: Option<String>,
+    /// Its offset there.
+    pub module_offset: Option<String>,
+    /// The function, when symbols are known.
+    pub function: Option<String>,
+    /// The source file, when symbols are known.
+    pub file: Option<String>,
+    /// The source line, when symbols are known.
+    pub line: Option<u32>,
+    /// How the frame was found: `context`, `cfi`, `frame_pointer`, `scan`, …
+    pub trust: String,
+}
+
+/// A loaded module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// File name or path, as the dump says.
+    pub name: String,
+    /// Where it was loaded, `0x…`.
+    pub base: String,
+    /// Bytes.
+    pub size: u64,
+    /// What its debug file must carry.
+    pub debug_id: Option<String>,
+    /// What the binary carries.
+    pub code_id: Option<String>,
+    /// Whether its symbols were at hand.
+    pub symbols: Symbols,
+}
+
+/// Whether symbols were at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Symbols {
+    /// They were.
+    Found,
+    /// They were not.
+    Missing,
+    /// They were, and cannot be read.
+    Corrupt,
+}
+
+/// A file of the crash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportAttachment {
+    /// The file name.
+    pub name: String,
+    /// Sentry's attachment type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Bytes, as the sender announced.
+    pub size: u64,
+    /// SHA-256 of the stored bytes, hexadecimal; `None` when it is not stored.
+    pub sha256: Option<String>,
+    /// Where it is in the storage; `None` when it is not stored.
+    pub path: Option<String>,
+    /// What of it never arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<MissingChunks>,
+}
+
+/// How a report came to be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Processing {
+    /// Name and version.
+    pub parser: String,
+    /// When parsing began.
+    pub started_at: Timestamp,
+    /// How long it took.
+    pub seconds: f64,
+    /// What was odd, and accepted all the same.
+    pub warnings: Vec<String>,
+}
