@@ -1,1 +1,19 @@
-//! x
+//! The harness of the black-box tests: it starts Kafka, Redis and the built `crashferry`, sends what clients and
+//! foreign producers send, and reads back what arrived. Everything here panics with a sentence: a test has no caller
+//! that could handle an error.
+
+pub mod crashing;
+pub mod crashpad;
+pub mod dumps;
+pub mod environment;
+pub mod http;
+pub mod kafka;
+pub mod metrics;
+pub mod multipart;
+pub mod ports;
+pub mod process;
+pub mod redis;
+pub mod settings;
+pub mod stack;
+pub mod wait;
+pub mod wire;

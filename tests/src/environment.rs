@@ -1,0 +1,49 @@
+//! Where the tests find the binary and the services: variables that `tests/run` sets, by way of `with-services`.
+
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Path of the built `crashferry`.
+pub const BINARY: &str = "CRASHFERRY_TEST_BINARY";
+/// `host:port` of a Kafka broker the tests share.
+pub const KAFKA: &str = "CRASHFERRY_TEST_KAFKA";
+/// Directory of the jars a Kafka broker runs from, for tests that start and kill their own.
+pub const KAFKA_LIBS: &str = "CRASHFERRY_TEST_KAFKA_LIBS";
+/// `host:port` of a Redis server the tests share.
+pub const REDIS: &str = "CRASHFERRY_TEST_REDIS";
+
+/// The built binary.
+pub fn binary() -> PathBuf {
+    PathBuf::from(required(BINARY))
+}
+
+/// Address of the shared broker.
+pub fn kafka() -> String {
+    required(KAFKA)
+}
+
+/// Directory of the Kafka jars.
+pub fn kafka_libs() -> PathBuf {
+    PathBuf::from(required(KAFKA_LIBS))
+}
+
+/// Address of the shared Redis.
+pub fn redis() -> String {
+    required(REDIS)
+}
+
+/// Whether something accepts connections at `host:port`.
+pub fn answers(address: &str) -> bool {
+    address
+        .to_socket_addrs()
+        .into_iter()
+        .flatten()
+        .any(|one| TcpStream::connect_timeout(&one, Duration::from_secs(2)).is_ok())
+}
+
+fn required(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run the tests with tests/run, which starts Kafka and Redis")
+    })
+}

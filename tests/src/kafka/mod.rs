@@ -1,0 +1,9 @@
+//! Kafka as the tests need it: a broker of their own, topics with stated limits, and every record read back.
+
+mod broker;
+mod records;
+mod topics;
+
+pub use broker::Broker;
+pub use records::{Isolation, Record, produce, read_all};
+pub use topics::{Topics, alter_limit, create, limit, ping};

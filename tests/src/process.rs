@@ -1,0 +1,133 @@
+//! A child process that cannot outlive its test: killed on drop, and by the kernel when the thread that started it dies.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// Lines of a log that are shown when the test that owns the process fails.
+const TAIL_LINES: usize = 60;
+
+/// A running child, its name and its log file (standard output and error together).
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `program` with `arguments` and `environment`, appending its output to `log`.
+    pub fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(String, String)],
+        log: &Path,
+    ) -> Self {
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a log file can be opened");
+        let err = out.try_clone().expect("a log file can be shared");
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(program)
+            .args(arguments)
+            .envs(environment.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_owned(),
+        }
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends SIGKILL and waits until the process is gone.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("a killed child can be waited for");
+    }
+
+    /// Sends SIGTERM and waits for the exit, at most `deadline`.
+    pub fn terminate(&mut self, deadline: Duration) -> ExitStatus {
+        self.signal(Signal::TERM);
+        let name = self.name.clone();
+        wait::until(&format!("{name} to stop after SIGTERM"), deadline, || {
+            self.exited().ok_or_else(|| "still running".to_owned())
+        })
+    }
+
+    /// Stops the process in place (SIGSTOP): it keeps its connections and answers nothing.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a frozen process go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// The exit status, when the process has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
+    }
+
+    /// The largest resident memory so far, in bytes.
+    pub fn memory_peak_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))
+            .unwrap_or_else(|error| panic!("{} is not running: {error}", self.name));
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("/proc/…/status has VmHWM");
+        let kib = line.trim().trim_end_matches(" kB").trim();
+        kib.parse::<u64>().expect("VmHWM is a number of kB") * 1024
+    }
+
+    /// Everything the process has written so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The last lines of the log, under a heading with the process's name.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let from = lines.len().saturating_sub(TAIL_LINES);
+        format!("--- {} ---\n{}\n", self.name, lines[from..].join("\n"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a child has a process id"), signal)
+            .unwrap_or_else(|error| panic!("{} cannot be signalled: {error}", self.name));
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log_tail());
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // Already past the point where a failure could be reported; the kernel's death signal is the second net.
+            if self.child.kill().is_ok() {
+                self.child.wait().ok();
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A configuration file under construction: sections, keys, and values as TOML writes them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// The key of project 1.
+pub const KEY: &str = "5c0ff33a11ce4b0b8d1ce0ddba11f00d";
+/// The key of project 2.
+pub const OTHER_KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// Sections and their keys.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    sections: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Settings {
+    /// Nothing set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a text, size or time.
+    pub fn text(&mut self, section: &str, key: &str, value: &str) {
+        self.raw(section, key, &format!("{value:?}"));
+    }
+
+    /// Sets a value that is TOML already: a number, a table.
+    pub fn raw(&mut self, section: &str, key: &str, value: &str) {
+        let section = self.sections.entry(section.to_owned()).or_default();
+        section.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// The file, with projects 1 and 2.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        for (section, keys) in &self.sections {
+            writeln!(text, "[{section}]").expect("a string takes every line");
+            for (key, value) in keys {
+                writeln!(text, "{key} = {value}").expect("a string takes every line");
+            }
+        }
+        for (id, key) in [(1, KEY), (2, OTHER_KEY)] {
+            writeln!(text, "[[projects]]\nid = {id}\nkeys = [{key:?}]")
+                .expect("a string takes every line");
+        }
+        text
+    }
+}

@@ -1,0 +1,148 @@
+//! What a foreign producer puts on the ingest topic: Sentry's `ingest-attachments` messages, built value by value and
+//! without a line of the product's codec.
+
+use rmpv::Value;
+
+/// One attachment, cut by a foreign producer.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// Attachment id.
+    pub id: String,
+    /// File name.
+    pub name: String,
+    /// `event.minidump` or `event.attachment`.
+    pub attachment_type: String,
+    /// The chunks' payloads, in order.
+    pub chunks: Vec<Vec<u8>>,
+}
+
+impl Attachment {
+    /// A minidump cut into pieces of `chunk_bytes`.
+    pub fn minidump(dump: &[u8], chunk_bytes: usize) -> Self {
+        Self::new("minidump.dmp", "event.minidump", dump, chunk_bytes)
+    }
+
+    /// Any other file cut into pieces of `chunk_bytes`.
+    pub fn file(name: &str, content: &[u8], chunk_bytes: usize) -> Self {
+        Self::new(name, "event.attachment", content, chunk_bytes)
+    }
+
+    /// Size of the whole attachment.
+    pub fn size_bytes(&self) -> usize {
+        self.chunks.iter().map(Vec::len).sum()
+    }
+
+    fn new(name: &str, attachment_type: &str, content: &[u8], chunk_bytes: usize) -> Self {
+        Self {
+            id: uuid::Uuid::new_v4().to_string(),
+            name: name.to_owned(),
+            attachment_type: attachment_type.to_owned(),
+            chunks: content.chunks(chunk_bytes).map(<[u8]>::to_vec).collect(),
+        }
+    }
+
+    fn description(&self) -> Value {
+        map([
+            ("id", self.id.as_str().into()),
+            ("name", self.name.as_str().into()),
+            ("rate_limited", false.into()),
+            ("content_type", "application/octet-stream".into()),
+            ("attachment_type", self.attachment_type.as_str().into()),
+            ("size", (self.size_bytes() as u64).into()),
+            ("chunks", (self.chunks.len() as u64).into()),
+            ("retention_days", 90.into()),
+        ])
+    }
+}
+
+/// One foreign event: its id and the attachments it commits.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Event id.
+    pub id: uuid::Uuid,
+    /// Project number.
+    pub project_id: u64,
+    /// What it carries.
+    pub attachments: Vec<Attachment>,
+}
+
+impl Event {
+    /// An event of project 1.
+    pub fn new(attachments: Vec<Attachment>) -> Self {
+        Self {
+            id: uuid::Uuid::new_v4(),
+            project_id: 1,
+            attachments,
+        }
+    }
+
+    /// The record key: the id's 16 bytes.
+    pub fn key(&self) -> Vec<u8> {
+        self.id.as_bytes().to_vec()
+    }
+
+    /// The id as the product shows it.
+    pub fn hyphenated(&self) -> String {
+        self.id.hyphenated().to_string()
+    }
+
+    /// The `attachment_chunk` message of one chunk.
+    pub fn chunk(&self, attachment: usize, index: usize) -> Vec<u8> {
+        let attachment = &self.attachments[attachment];
+        encode(&map([
+            ("type", "attachment_chunk".into()),
+            ("payload", Value::Binary(attachment.chunks[index].clone())),
+            ("event_id", self.id.simple().to_string().into()),
+            ("project_id", self.project_id.into()),
+            ("id", attachment.id.as_str().into()),
+            ("chunk_index", (index as u64).into()),
+        ]))
+    }
+
+    /// Every chunk message, attachment by attachment.
+    pub fn chunks(&self) -> Vec<Vec<u8>> {
+        self.attachments
+            .iter()
+            .enumerate()
+            .flat_map(|(number, attachment)| {
+                (0..attachment.chunks.len()).map(move |index| self.chunk(number, index))
+            })
+            .collect()
+    }
+
+    /// The final `event` message.
+    pub fn event(&self) -> Vec<u8> {
+        let payload = serde_json::json!({
+            "event_id": self.id.simple().to_string(),
+            "platform": "native",
+            "level": "fatal",
+            "release": "foreign@1.0",
+            "extra": {"origin": "another producer"},
+        });
+        let attachments = self.attachments.iter().map(Attachment::description);
+        encode(&map([
+            ("type", "event".into()),
+            ("payload", Value::Binary(payload.to_string().into_bytes())),
+            ("start_time", 1_790_000_000.into()),
+            ("event_id", self.id.simple().to_string().into()),
+            ("project_id", self.project_id.into()),
+            ("remote_addr", "203.0.113.7".into()),
+            ("attachments", Value::Array(attachments.collect())),
+        ]))
+    }
+}
+
+fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
+    Value::Map(
+        entries
+            .into_iter()
+            .map(|(key, value)| (key.into(), value))
+            .collect(),
+    )
+}
+
+fn encode(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    rmpv::encode::write_value(&mut bytes, value).expect("memory takes every byte");
+    bytes
+}
