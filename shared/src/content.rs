@@ -70,6 +70,12 @@ impl Content {
         }
     }
 
+    /// Its segments, in order.
+    #[must_use]
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -12,3 +12,4 @@ pub mod message;
 pub mod outcome;
 pub mod report;
 pub mod size_limit;
+pub mod spool;
