@@ -58,6 +58,34 @@ pub fn small() -> Vec<u8> {
         .expect("the synthetic dump is complete")
 }
 
+/// Insists that a report tells what [`small`] is about.
+pub fn check_report(report: &serde_json::Value) {
+    let crash = &report["crash"];
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    assert_eq!(report["os"]["name"], "Windows NT", "{report}");
+    assert_eq!(report["cpu"]["arch"], "amd64", "{report}");
+    assert!(text(&crash["type"]).starts_with("EXCEPTION_ACCESS_VIOLATION"));
+    assert!(text(&crash["reason"]).starts_with("EXCEPTION_ACCESS_VIOLATION"));
+    assert_eq!(hex(&crash["address"]), CRASH_ADDRESS, "{crash}");
+    let index = crash["thread"]
+        .as_u64()
+        .expect("the crashing thread is known");
+    let thread = &report["threads"][usize::try_from(index).expect("an index")];
+    assert_eq!(thread["id"], THREAD_ID);
+    let frame = &thread["frames"][0];
+    assert_eq!(frame["module"], MODULE, "{frame}");
+    assert_eq!(hex(&frame["module_offset"]), MODULE_OFFSET, "{frame}");
+    assert_eq!(report["modules"][0]["name"], MODULE);
+}
+
+/// The number in a `0x…` text.
+pub fn hex(value: &serde_json::Value) -> u64 {
+    let digits = value.as_str().and_then(|text| text.strip_prefix("0x"));
+    digits
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .unwrap_or_else(|| panic!("expected an address like 0x1f, found {value}"))
+}
+
 /// [`small`], followed by noise that differs with `seed`, up to exactly `bytes`.
 pub fn sized(bytes: usize, seed: u64) -> Vec<u8> {
     let mut dump = small();

@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a silent server is waited for.
@@ -27,7 +28,8 @@ pub struct Request {
     method: &'static str,
     path: String,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    /// Pieces that many requests may share.
+    body: Vec<Arc<[u8]>>,
     transfer: Transfer,
     /// Bytes per second, when the client is slow.
     pace: Option<u64>,
@@ -54,7 +56,12 @@ impl Request {
 
     /// A POST of `body`.
     pub fn post(path: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
-        Self::new("POST", path.into(), body.into())
+        Self::post_pieces(path, vec![Arc::from(body.into())])
+    }
+
+    /// A POST of a body in pieces, which many requests may share.
+    pub fn post_pieces(path: impl Into<String>, pieces: Vec<Arc<[u8]>>) -> Self {
+        Self::new("POST", path.into(), pieces)
     }
 
     /// Adds a header.
@@ -110,7 +117,7 @@ impl Request {
         reader.finish(head, continued)
     }
 
-    fn new(method: &'static str, path: String, body: Vec<u8>) -> Self {
+    fn new(method: &'static str, path: String, body: Vec<Arc<[u8]>>) -> Self {
         Self {
             method,
             path,
@@ -132,18 +139,23 @@ impl Request {
         match self.transfer {
             Transfer::Chunked => head.push_str("Transfer-Encoding: chunked\r\n"),
             Transfer::Sized if self.method == "GET" => {}
-            Transfer::Sized => head.push_str(&format!("Content-Length: {}\r\n", self.body.len())),
+            Transfer::Sized => head.push_str(&format!("Content-Length: {}\r\n", self.body_bytes())),
             Transfer::Expect => head.push_str(&format!(
                 "Content-Length: {}\r\nExpect: 100-continue\r\n",
-                self.body.len()
+                self.body_bytes()
             )),
         }
         head.push_str("\r\n");
         head
     }
 
+    fn body_bytes(&self) -> usize {
+        self.body.iter().map(|piece| piece.len()).sum()
+    }
+
     fn write_body(&self, stream: &mut TcpStream) -> std::io::Result<()> {
-        for piece in self.body.chunks(self.piece_bytes()) {
+        let bytes = self.piece_bytes();
+        for piece in self.body.iter().flat_map(|piece| piece.chunks(bytes)) {
             if self.transfer == Transfer::Chunked {
                 write!(stream, "{:x}\r\n", piece.len())?;
                 stream.write_all(piece)?;

@@ -5,6 +5,7 @@
 pub mod crashing;
 pub mod crashpad;
 pub mod dumps;
+pub mod encodings;
 pub mod environment;
 pub mod http;
 pub mod kafka;

@@ -41,6 +41,17 @@ impl Form {
         format!("multipart/form-data; boundary={BOUNDARY}")
     }
 
+    /// The body around one minidump whose content the caller sends in between: what comes before it and after it.
+    pub fn around_minidump() -> (Vec<u8>, Vec<u8>) {
+        const MARK: &[u8] = b"@@content@@";
+        let body = Self::minidump(MARK).finish();
+        let at = body
+            .windows(MARK.len())
+            .position(|window| window == MARK)
+            .expect("the mark is in the body");
+        (body[..at].to_vec(), body[at + MARK.len()..].to_vec())
+    }
+
     /// The body with its closing boundary.
     pub fn finish(mut self) -> Vec<u8> {
         self.body

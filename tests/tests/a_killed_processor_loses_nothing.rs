@@ -1,0 +1,85 @@
+//! The processor is killed (-9) in the middle of its work and started again: every upload that got a 200 has exactly
+//! one outcome, and its dump is whole.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::thread;
+
+use harness::dumps;
+use harness::http::Request;
+use harness::kafka::{self, Isolation};
+use harness::multipart::Form;
+use harness::stack::{Plan, Stack, accepted_id};
+
+const UPLOADS: usize = 60;
+/// The processor dies after these many answers.
+const KILLED_AFTER: [usize; 3] = [15, 30, 45];
+
+#[test]
+fn of_its_own_behind_kafka() {
+    let mut stack = Plan::split().start();
+    let uploaded = upload_and_kill(&mut stack);
+    each_arrived(&stack, &uploaded);
+    let expected: BTreeMap<String, usize> =
+        uploaded.iter().map(|(id, _)| (id.clone(), 1)).collect();
+    for topic in [&stack.topics().outcomes, &stack.topics().reports] {
+        let mut seen = BTreeMap::new();
+        for record in kafka::read_all(stack.broker(), topic, Isolation::Committed) {
+            let id = record.json()["event_id"].as_str().map(str::to_owned);
+            *seen.entry(id.expect("an event id")).or_insert(0) += 1;
+        }
+        assert_eq!(seen, expected, "in {topic}");
+    }
+    stack.finish(UPLOADS as u64, 0);
+}
+
+#[test]
+fn in_the_same_process_as_the_relay() {
+    let mut stack = Plan::standalone().start();
+    let mut uploaded = Vec::new();
+    for round in 0..KILLED_AFTER.len() {
+        for number in 0..10 {
+            let dump = dumps::sized(200_000, (round * 100 + number) as u64);
+            uploaded.push((stack.upload(&dump), dump));
+        }
+        stack.relay().kill();
+        stack.relay().start();
+    }
+    each_arrived(&stack, &uploaded);
+    stack.finish(uploaded.len() as u64, 0);
+}
+
+/// Uploads one dump after the other, and kills and restarts the processor meanwhile.
+fn upload_and_kill(stack: &mut Stack) -> Vec<(String, Vec<u8>)> {
+    let listen = stack.listen().to_owned();
+    let (sender, answers) = mpsc::sync_channel(UPLOADS);
+    let client = thread::spawn(move || {
+        for number in 0..UPLOADS {
+            let dump = dumps::sized(300_000, number as u64);
+            let response = Request::post(Stack::minidump_path(), Form::minidump(&dump).finish())
+                .header("Content-Type", &Form::content_type())
+                .send(&listen);
+            sender
+                .send((accepted_id(&response), dump))
+                .expect("the test collects the answers");
+        }
+    });
+    let mut uploaded = Vec::new();
+    for answer in answers {
+        uploaded.push(answer);
+        if KILLED_AFTER.contains(&uploaded.len()) {
+            stack.processor().kill();
+            stack.processor().start();
+        }
+    }
+    client.join().expect("every upload gets its 200");
+    assert_eq!(uploaded.len(), UPLOADS);
+    uploaded
+}
+
+fn each_arrived(stack: &Stack, uploaded: &[(String, Vec<u8>)]) {
+    for (id, dump) in uploaded {
+        dumps::check_report(&stack.report(id));
+        assert!(stack.stored_dump(id) == *dump, "the dump of {id}");
+    }
+}
