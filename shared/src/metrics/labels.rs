@@ -1,0 +1,133 @@
+//! What metrics are labelled with: closed sets of names, never ids.
+
+use std::fmt;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+
+use crate::outcome::Reason;
+
+/// A closed set of label values.
+macro_rules! label_values {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $variant:ident = $text:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum $name {
+            $($(#[$value_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value there is.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The value in metrics.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+                self.as_str().encode(encoder)
+            }
+        }
+    )+};
+}
+
+label_values! {
+    /// Where an upload came in.
+    Endpoint {
+        /// `/api/{project}/minidump/`
+        Minidump = "minidump",
+    }
+
+    /// What made an upload durable.
+    Durable {
+        /// The broker confirmed it.
+        Kafka = "kafka",
+        /// The broker did not, so it is fsynced in the spool until it does.
+        Spool = "spool",
+        /// There is no broker: it is fsynced in the local queue.
+        Local = "local",
+    }
+
+    /// A step of the processor.
+    Stage {
+        /// From an event's first record to its last.
+        Assembly = "assembly",
+        /// Keeping its files.
+        Store = "store",
+        /// From waiting for a parser to its report.
+        Parse = "parse",
+        /// Report and outcome on their topics.
+        Publish = "publish",
+        /// The outcome in the state store.
+        Record = "record",
+    }
+
+    /// What was asked of the state store.
+    StateOperation {
+        /// Noting accepted uploads.
+        Accept = "accept",
+        /// Recording outcomes.
+        Finish = "finish",
+        /// Looking up what became of an event.
+        Status = "status",
+        /// Reading the ledger.
+        Ledger = "ledger",
+        /// Counting the tries at an event.
+        Attempt = "attempt",
+        /// Reading or making a project's key.
+        ProjectKey = "project_key",
+        /// Forgetting what is older than it is kept.
+        Prune = "prune",
+    }
+
+    /// `processed` or `failed`.
+    OutcomeName {
+        /// There is a report.
+        Processed = "processed",
+        /// There is none.
+        Failed = "failed",
+    }
+}
+
+/// A name from another crate's closed set, such as the relay's reasons for a rejection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Name(pub &'static str);
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.0.encode(encoder)
+    }
+}
+
+impl EncodeLabelValue for Reason {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
+}
+
+/// Label sets, in the order they are written.
+macro_rules! label_sets {
+    ($($name:ident { $($label:ident: $value:ty),+ })+) => {$(
+        #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+        #[expect(missing_docs, reason = "a label set's fields are its labels")]
+        pub struct $name {
+            $(pub $label: $value,)+
+        }
+    )+};
+}
+
+label_sets! {
+    AcceptedLabels { endpoint: Endpoint, durable: Durable }
+    RejectedLabels { status: u16, reason: Name }
+    DeadLetterLabels { reason: Name }
+    PartitionLabels { partition: i32 }
+    OutcomeLabels { outcome: OutcomeName, reason: Option<Reason> }
+    StageLabels { stage: Stage }
+    StateLabels { operation: StateOperation }
+    BuildLabels { version: Name }
+}
