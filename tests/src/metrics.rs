@@ -52,18 +52,15 @@ impl Metrics {
         found
     }
 
-    /// The ledger as this process sees it.
-    pub fn ledger(&self) -> Ledger {
-        let state = |state: &str| {
-            self.sum("crashferry_ledger_events", &[("state", state)])
-                .unwrap_or_else(|| panic!("crashferry_ledger_events has no state {state}"))
-        };
-        Ledger {
-            accepted: state("accepted"),
-            processed: state("processed"),
-            failed: state("failed"),
-            in_flight: state("in_flight"),
-        }
+    /// The ledger as this process sees it; `None` before it has read one.
+    pub fn ledger(&self) -> Option<Ledger> {
+        let state = |state| self.sum("crashferry_ledger_events", &[("state", state)]);
+        Some(Ledger {
+            accepted: state("accepted")?,
+            processed: state("processed")?,
+            failed: state("failed")?,
+            in_flight: state("in_flight")?,
+        })
     }
 }
 
@@ -97,7 +94,9 @@ impl Ledger {
         };
         for address in addresses {
             wait::until("the ledger to settle", deadline, || {
-                let seen = Metrics::scrape(address).ledger();
+                let seen = Metrics::scrape(address)
+                    .ledger()
+                    .ok_or("no ledger in the metrics")?;
                 assert!(seen.balances(), "the ledger does not balance: {seen:?}");
                 if seen == expected {
                     Ok(())

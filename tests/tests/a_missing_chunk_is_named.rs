@@ -53,7 +53,7 @@ fn a_minidump_without_its_second_chunk_fails_and_the_next_crash_is_processed() {
     let counted = stack
         .processor()
         .metrics()
-        .sum("crashferry_outcomes_total", &labels);
+        .sum("crashferry_events_finished_total", &labels);
     assert_eq!(counted, Some(1.0), "the metric counts the failure once");
     stack.finish(1, 1);
 }

@@ -1,0 +1,123 @@
+//! `config check`, `config show` and `topics create`: exit codes, the key at fault, what exists already.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use harness::environment;
+use harness::kafka::{self, Topics};
+use harness::settings::{KEY, Settings};
+
+/// A configuration file in a directory of its own.
+struct Configuration {
+    path: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Configuration {
+    fn new(settings: &Settings) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("crashferry.toml");
+        std::fs::write(&path, settings.to_toml()).expect("the configuration can be written");
+        Self { path, _dir: dir }
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        Command::new(environment::binary())
+            .args(words)
+            .arg("--config")
+            .arg(&self.path)
+            .output()
+            .expect("the binary can be started")
+    }
+}
+
+#[test]
+fn a_good_configuration_is_good() {
+    let configuration = Configuration::new(&Settings::new());
+    let output = configuration.run(&["config", "check"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn a_mistyped_key_is_refused_with_the_nearest_known_one() {
+    let mut settings = Settings::new();
+    settings.text("relay", "ack_dedline", "5s");
+    let output = Configuration::new(&settings).run(&["config", "check"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output);
+    assert!(said.contains("relay.ack_dedline"), "{said}");
+    assert!(said.contains("relay.ack_deadline"), "{said}");
+}
+
+#[test]
+fn the_shown_configuration_has_every_section_and_no_secret() {
+    let mut settings = Settings::new();
+    settings.text("admin", "token", "correct-horse-battery-staple");
+    settings.text("redis", "url", "redis://user:hunter2@127.0.0.1:6379/0");
+    settings.text("limits", "upload", "7MiB");
+    let output = Configuration::new(&settings).run(&["config", "show"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let said = text(&output);
+    for shown in ["[relay]", "ack_deadline", "[kafka.topics]", "7MiB"] {
+        assert!(said.contains(shown), "no {shown} in:\n{said}");
+    }
+    for secret in ["correct-horse", "hunter2"] {
+        assert!(!said.contains(secret), "{secret} is shown in:\n{said}");
+    }
+}
+
+#[test]
+fn topics_are_created_once_and_then_found() {
+    let broker = environment::kafka();
+    let topics = Topics::unique();
+    let mut settings = Settings::new();
+    settings.text("kafka", "brokers", &broker);
+    for (key, topic) in [
+        ("attachments", &topics.attachments),
+        ("reports", &topics.reports),
+        ("outcomes", &topics.outcomes),
+        ("dead_letters", &topics.dead_letters),
+    ] {
+        settings.text("kafka.topics", key, topic);
+    }
+    let configuration = Configuration::new(&settings);
+    let first = configuration.run(&["topics", "create"]);
+    assert_eq!(first.status.code(), Some(0), "{first:?}");
+    let limit = kafka::limit(&broker, &topics.attachments);
+    let said = text(&first);
+    for stated in [
+        &topics.attachments,
+        &topics.reports,
+        &topics.outcomes,
+        &topics.dead_letters,
+    ] {
+        assert!(said.contains(stated.as_str()), "no {stated} in:\n{said}");
+    }
+    assert!(
+        said.contains(&limit.to_string()),
+        "no limit {limit} in:\n{said}"
+    );
+
+    let second = configuration.run(&["topics", "create"]);
+    assert_eq!(second.status.code(), Some(0), "{second:?}");
+    let said = text(&second);
+    assert!(said.contains("exists"), "{said}");
+    assert_eq!(kafka::limit(&broker, &topics.attachments), limit);
+    topics.delete(&broker);
+}
+
+#[test]
+fn a_relay_without_kafka_says_what_it_needs() {
+    let output = Configuration::new(&Settings::new()).run(&["relay"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output);
+    for key in ["kafka.brokers", "redis.url", "storage.url"] {
+        assert!(said.contains(key), "no {key} in:\n{said}");
+    }
+    assert!(!said.contains(KEY), "a key in:\n{said}");
+}
+
+fn text(output: &Output) -> String {
+    let out = String::from_utf8_lossy(&output.stdout);
+    format!("{out}{}", String::from_utf8_lossy(&output.stderr))
+}
