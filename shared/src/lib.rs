@@ -7,6 +7,7 @@ pub mod config;
 pub mod content;
 pub mod envelope;
 pub mod id;
+pub mod kafka;
 pub mod ledger;
 pub mod limits;
 pub mod message;

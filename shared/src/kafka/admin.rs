@@ -1,0 +1,168 @@
+//! Administrative questions: does a topic exist, what is its effective limit, make it.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::error::KafkaError;
+use super::settings;
+use crate::config::KafkaConfig;
+use crate::limits::ADMIN_REQUEST_TIMEOUT;
+
+/// The one administrative client of the process.
+pub struct Admin(AdminClient<DefaultClientContext>);
+
+/// What the cluster says of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// Number of partitions.
+    pub partitions: usize,
+    /// The effective `max.message.bytes`.
+    pub max_message_bytes: u32,
+    /// The effective `cleanup.policy`.
+    pub cleanup_policy: String,
+    /// The effective `retention.ms`; `None` when it is unlimited.
+    pub retention: Option<Duration>,
+    /// The effective `compression.type`.
+    pub compression: String,
+}
+
+/// A topic to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPlan {
+    /// Its name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Copies of each partition.
+    pub replication: i32,
+    /// How long records are kept.
+    pub retention: Duration,
+    /// `max.message.bytes`; `None` leaves the broker's default.
+    pub max_message_bytes: Option<u32>,
+}
+
+impl Admin {
+    /// Makes the client; it connects by itself.
+    ///
+    /// # Errors
+    /// [`KafkaError::Misconfigured`] when librdkafka does not take the settings.
+    pub fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
+        let client = settings::admin(config).create();
+        client
+            .map(Self)
+            .map_err(|error| KafkaError::from_client("making an admin client", &error))
+    }
+
+    /// What the cluster says of a topic. The settings are those of the broker that answers: where brokers differ, the
+    /// topic should have the setting itself.
+    ///
+    /// # Errors
+    /// [`KafkaError::NoTopic`], or why the question could not be answered.
+    pub async fn describe(&self, topic: &str) -> Result<TopicDescription, KafkaError> {
+        let resources = [ResourceSpecifier::Topic(topic)];
+        let described = self.0.describe_configs(&resources, &options()).await;
+        let described =
+            described.map_err(|error| KafkaError::from_client("describing a topic", &error))?;
+        let resource = match described.into_iter().next() {
+            Some(Ok(resource)) => resource,
+            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition)) => {
+                return Err(KafkaError::NoTopic {
+                    topic: topic.to_owned(),
+                });
+            }
+            Some(Err(code)) => {
+                return Err(KafkaError::from_client(
+                    "describing a topic",
+                    &rdkafka::error::KafkaError::AdminOp(code),
+                ));
+            }
+            None => {
+                let error = "an answer without the topic".into();
+                return Err(KafkaError::Unavailable {
+                    doing: "describing a topic",
+                    error,
+                });
+            }
+        };
+        let text = |name: &str| {
+            resource
+                .get(name)
+                .and_then(|entry| entry.value.clone())
+                .unwrap_or_default()
+        };
+        let max_message_bytes =
+            text("max.message.bytes")
+                .parse()
+                .map_err(|_| KafkaError::Misconfigured {
+                    doing: "describing a topic",
+                    error: format!(
+                        "expected max.message.bytes to be a number, found {:?}",
+                        text("max.message.bytes")
+                    ),
+                })?;
+        Ok(TopicDescription {
+            partitions: self.partitions(topic)?,
+            max_message_bytes,
+            cleanup_policy: text("cleanup.policy"),
+            retention: text("retention.ms").parse().ok().map(Duration::from_millis),
+            compression: text("compression.type"),
+        })
+    }
+
+    fn partitions(&self, topic: &str) -> Result<usize, KafkaError> {
+        let metadata = self
+            .0
+            .inner()
+            .fetch_metadata(Some(topic), ADMIN_REQUEST_TIMEOUT);
+        let metadata =
+            metadata.map_err(|error| KafkaError::from_client("reading metadata", &error))?;
+        Ok(metadata
+            .topics()
+            .iter()
+            .find(|found| found.name() == topic)
+            .map_or(0, |found| found.partitions().len()))
+    }
+
+    /// Makes a topic. `Ok(false)` when it exists.
+    ///
+    /// # Errors
+    /// [`KafkaError`] says what the cluster has against it.
+    pub async fn create(&self, plan: &TopicPlan) -> Result<bool, KafkaError> {
+        let retention = plan.retention.as_millis().to_string();
+        let max_message_bytes = plan.max_message_bytes.map(|bytes| bytes.to_string());
+        let mut topic = NewTopic::new(
+            &plan.name,
+            plan.partitions,
+            TopicReplication::Fixed(plan.replication),
+        )
+        .set("cleanup.policy", "delete")
+        .set("compression.type", "producer")
+        .set("retention.ms", &retention);
+        if let Some(bytes) = &max_message_bytes {
+            topic = topic.set("max.message.bytes", bytes);
+        }
+        let created = self.0.create_topics([&topic], &options()).await;
+        let created =
+            created.map_err(|error| KafkaError::from_client("creating a topic", &error))?;
+        match created.into_iter().next() {
+            None | Some(Ok(_)) => Ok(true),
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
+            Some(Err((topic, code))) => {
+                let error = format!("topic {topic}: {code}");
+                Err(KafkaError::Misconfigured {
+                    doing: "creating a topic",
+                    error,
+                })
+            }
+        }
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(ADMIN_REQUEST_TIMEOUT))
+        .operation_timeout(Some(ADMIN_REQUEST_TIMEOUT))
+}

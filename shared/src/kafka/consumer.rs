@@ -1,0 +1,420 @@
+//! The process's one consumer, polled by a thread of its own that hands records over a bounded channel.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::util::Timeout;
+use rdkafka::{ClientConfig, Offset};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::error::KafkaError;
+use super::settings;
+use crate::config::KafkaConfig;
+use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_PAUSE_AFTER, INTAKE_QUEUE_RECORDS_MAX};
+use crate::message::Headers;
+use crate::metrics::Metrics;
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// A record of the ingest topic.
+#[derive(Debug, Clone)]
+pub struct InboundRecord {
+    /// Where it stands.
+    pub partition: i32,
+    /// Where it stands.
+    pub offset: i64,
+    /// Its key.
+    pub key: Bytes,
+    /// Our headers.
+    pub headers: Headers,
+    /// All headers as they are.
+    pub raw_headers: Vec<(String, Bytes)>,
+    /// The message.
+    pub value: Bytes,
+}
+
+/// What the consumer tells.
+#[derive(Debug)]
+pub enum IntakeEvent {
+    /// A record, in offset order within its partition.
+    Record(InboundRecord),
+    /// These partitions are ours from these offsets on.
+    Assigned(Vec<(i32, i64)>),
+    /// These are no longer ours.
+    Revoked(Vec<i32>),
+    /// Retention removed records before we read them: `first..end` is gone.
+    Truncated {
+        /// The partition.
+        partition: i32,
+        /// The first lost offset.
+        first: i64,
+        /// The first offset that is still there.
+        end: i64,
+    },
+}
+
+/// Up to where a partition is done: the offset to begin at after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitPosition {
+    /// The partition.
+    pub partition: i32,
+    /// The lowest offset that is not done.
+    pub offset: i64,
+}
+
+/// The consumer. Dropping it leaves the group.
+pub struct RecordConsumer {
+    client: Arc<BaseConsumer<Group>>,
+    topic: String,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Group {
+    topic: String,
+    events: mpsc::Sender<IntakeEvent>,
+    metrics: Metrics,
+}
+
+impl RecordConsumer {
+    /// Joins the group and starts polling. Events come on the returned channel. Needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// [`KafkaError::Misconfigured`] when librdkafka does not take the settings.
+    pub fn start(
+        config: &KafkaConfig,
+        instance: Option<&str>,
+        metrics: Metrics,
+    ) -> Result<(Self, mpsc::Receiver<IntakeEvent>), KafkaError> {
+        let settings: ClientConfig = settings::consumer(config, instance);
+        let topic = config.topics.attachments.clone();
+        let (events, received) = mpsc::channel(INTAKE_QUEUE_RECORDS_MAX);
+        let group = Group {
+            topic: topic.clone(),
+            events: events.clone(),
+            metrics,
+        };
+        let made = settings
+            .create_with_context(group)
+            .and_then(|client: BaseConsumer<Group>| {
+                client.subscribe(&[&topic])?;
+                Ok(Arc::new(client))
+            });
+        let client = made.map_err(|error| KafkaError::from_client("making a consumer", &error))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let poller = Poller {
+            client: Arc::clone(&client),
+            topic: topic.clone(),
+            events,
+            stop: Arc::clone(&stop),
+            runtime: Handle::current(),
+        };
+        let thread = thread::Builder::new()
+            .name("kafka-intake".into())
+            .spawn(move || poller.run())
+            .map_err(|error| KafkaError::Unavailable {
+                doing: "starting a thread",
+                error: error.to_string(),
+            })?;
+        Ok((
+            Self {
+                client,
+                topic,
+                stop,
+                thread: Some(thread),
+            },
+            received,
+        ))
+    }
+
+    /// Commits positions. Blocks the thread until the coordinator has answered.
+    ///
+    /// # Errors
+    /// [`KafkaError`]; the positions of partitions that are no longer ours are refused by the coordinator.
+    pub fn commit(&self, positions: &[CommitPosition]) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for position in positions {
+            list.add_partition_offset(
+                &self.topic,
+                position.partition,
+                Offset::Offset(position.offset),
+            )
+            .map_err(|error| KafkaError::from_client("committing", &error))?;
+        }
+        self.client
+            .commit(&list, CommitMode::Sync)
+            .map_err(|error| KafkaError::from_client("committing", &error))
+    }
+
+    /// Stops polling and leaves the group. Blocks the thread.
+    pub fn stop(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the intake thread panicked; this is a bug");
+        }
+    }
+}
+
+impl Drop for RecordConsumer {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+impl ClientContext for Group {
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else {
+            return;
+        };
+        for partition in topic
+            .partitions
+            .values()
+            .filter(|partition| partition.fetch_state == "active")
+        {
+            let lag = partition.hi_offset - partition.committed_offset.max(partition.lo_offset);
+            if partition.hi_offset >= 0 {
+                self.metrics
+                    .partition(partition.partition)
+                    .lag_records
+                    .set(lag.max(0));
+            }
+        }
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka consumer");
+    }
+}
+
+impl ConsumerContext for Group {
+    fn rebalance(
+        &self,
+        client: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let done = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(client, list),
+            _ => {
+                let partitions: Vec<i32> = list
+                    .elements()
+                    .iter()
+                    .map(|element| element.partition())
+                    .collect();
+                tracing::info!(?partitions, "partitions revoked");
+                self.tell(IntakeEvent::Revoked(partitions));
+                client.incremental_unassign(list)
+            }
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "a rebalance could not be carried out");
+        }
+    }
+}
+
+impl Group {
+    /// Takes partitions over where they were left: at the committed offset, at the beginning when there is none, and
+    /// at the beginning with a word about it when retention has passed the committed one.
+    fn assign(
+        &self,
+        client: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<(), ClientError> {
+        let committed = client.committed_offsets(list.clone(), ADMIN_REQUEST_TIMEOUT)?;
+        let mut starts = Vec::with_capacity(committed.count());
+        for element in committed.elements() {
+            let partition = element.partition();
+            let (low, _) =
+                client.fetch_watermarks(&self.topic, partition, ADMIN_REQUEST_TIMEOUT)?;
+            let start = match element.offset() {
+                Offset::Offset(offset) if offset >= low => offset,
+                Offset::Offset(first) => {
+                    self.tell(IntakeEvent::Truncated {
+                        partition,
+                        first,
+                        end: low,
+                    });
+                    low
+                }
+                Offset::Beginning
+                | Offset::End
+                | Offset::Stored
+                | Offset::Invalid
+                | Offset::OffsetTail(_) => low,
+            };
+            starts.push((partition, start));
+        }
+        let mut list = TopicPartitionList::with_capacity(starts.len());
+        for (partition, start) in &starts {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*start))?;
+        }
+        tracing::info!(partitions = ?starts, "partitions assigned");
+        self.tell(IntakeEvent::Assigned(starts));
+        client.incremental_assign(&list)
+    }
+
+    /// Hands an event over from the polling thread, in order with the records.
+    fn tell(&self, event: IntakeEvent) {
+        if self.events.blocking_send(event).is_err() {
+            tracing::debug!("the intake has ended");
+        }
+    }
+}
+
+/// The polling thread.
+struct Poller {
+    client: Arc<BaseConsumer<Group>>,
+    topic: String,
+    events: mpsc::Sender<IntakeEvent>,
+    stop: Arc<AtomicBool>,
+    runtime: Handle,
+}
+
+impl Poller {
+    fn run(self) {
+        while !self.stop.load(Ordering::Acquire) && !self.events.is_closed() {
+            match self.client.poll(POLL) {
+                None => {}
+                Some(Ok(message)) => {
+                    let record = inbound(&message);
+                    drop(message);
+                    self.hand_over(IntakeEvent::Record(record));
+                }
+                Some(Err(error)) => self.handle(&error),
+            }
+        }
+        self.client.unsubscribe();
+    }
+
+    /// Hands an event over. A channel that stays full pauses the partitions, so that polling can go on: a pause throws
+    /// away what was fetched ahead, so it must not come at once.
+    fn hand_over(&self, event: IntakeEvent) {
+        let since = Instant::now();
+        let mut paused = None;
+        loop {
+            match self.runtime.block_on(timeout(POLL, self.events.reserve())) {
+                Ok(Ok(place)) => break place.send(event),
+                Ok(Err(_closed)) => break,
+                Err(_elapsed) if self.stop.load(Ordering::Acquire) => break,
+                Err(_elapsed) => {}
+            }
+            if paused.is_none() && since.elapsed() > INTAKE_PAUSE_AFTER {
+                paused = self
+                    .client
+                    .assignment()
+                    .ok()
+                    .filter(|assigned| self.client.pause(assigned).is_ok());
+            }
+            // Nothing is fetched while paused: this poll serves rebalances only.
+            if paused.is_some()
+                && let Some(Ok(message)) = self.client.poll(Duration::ZERO)
+            {
+                self.seek_back(&message);
+            }
+        }
+        if let Some(assigned) = paused
+            && let Err(error) = self.client.resume(&assigned)
+        {
+            tracing::error!(%error, "partitions could not be resumed");
+        }
+    }
+
+    /// A record that slipped through a pause is read again later.
+    fn seek_back(&self, message: &BorrowedMessage<'_>) {
+        let offset = Offset::Offset(message.offset());
+        if let Err(error) = self.client.seek(
+            &self.topic,
+            message.partition(),
+            offset,
+            Timeout::After(POLL),
+        ) {
+            tracing::error!(%error, partition = message.partition(), "a paused partition could not be rewound");
+        }
+    }
+
+    fn handle(&self, error: &ClientError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.skip_truncated()
+            }
+            Some(_) | None => tracing::warn!(%error, "kafka consumer"),
+        }
+    }
+
+    /// Moves every partition whose position fell out of the log to the log's beginning, and says what is gone.
+    fn skip_truncated(&self) {
+        let Ok(positions) = self.client.position() else {
+            return;
+        };
+        for element in positions.elements() {
+            let partition = element.partition();
+            let Ok((low, _)) =
+                self.client
+                    .fetch_watermarks(&self.topic, partition, ADMIN_REQUEST_TIMEOUT)
+            else {
+                continue;
+            };
+            let first = match element.offset() {
+                Offset::Offset(position) if position < low => position,
+                _ => continue,
+            };
+            match self.client.seek(
+                &self.topic,
+                partition,
+                Offset::Offset(low),
+                ADMIN_REQUEST_TIMEOUT,
+            ) {
+                Ok(()) => self.hand_over(IntakeEvent::Truncated {
+                    partition,
+                    first,
+                    end: low,
+                }),
+                Err(error) => {
+                    tracing::error!(%error, partition, "a truncated partition could not be moved on")
+                }
+            }
+        }
+    }
+}
+
+fn inbound(message: &BorrowedMessage<'_>) -> InboundRecord {
+    let raw_headers: Vec<(String, Bytes)> = message.headers().map_or_else(Vec::new, |headers| {
+        let copied = headers.iter().map(|header| {
+            (
+                header.key.to_owned(),
+                Bytes::copy_from_slice(header.value.unwrap_or_default()),
+            )
+        });
+        copied.collect()
+    });
+    InboundRecord {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
+        headers: Headers::read(
+            raw_headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), &value[..])),
+        ),
+        raw_headers,
+        value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+    }
+}

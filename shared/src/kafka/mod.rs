@@ -1,0 +1,15 @@
+//! Kafka: the only place that names `rdkafka`. Settings that keep the promise are written here, in code.
+
+mod admin;
+mod consumer;
+mod error;
+mod oldest;
+mod producer;
+mod settings;
+
+pub use admin::{Admin, TopicDescription, TopicPlan};
+pub use consumer::{CommitPosition, InboundRecord, IntakeEvent, RecordConsumer};
+pub use error::{KafkaError, RefusedRecord};
+pub use producer::{
+    Delivered, PendingDelivery, ProducerBounds, ProducerHealth, Record, RecordProducer,
+};

@@ -1,0 +1,385 @@
+//! The process's one producer: records go in under a permit of bytes, and come back as delivery reports.
+//!
+//! The permit and the waiting half of the report travel with the record through librdkafka, so that nothing but the
+//! report itself releases them: not a client that went away, not a dropped future. There is no loop on "queue full"
+//! and no counter: librdkafka's queue is twice as large as all permits together.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::error::{KafkaError, RefusedRecord};
+use super::oldest::{OldestUnconfirmed, Slot};
+use super::settings;
+use crate::config::KafkaConfig;
+use crate::metrics::Metrics;
+
+/// How long one look at the delivery reports lasts.
+const POLL: Duration = Duration::from_millis(50);
+/// How long a producer that was replaced may take to deliver what it still holds.
+const RETIREMENT: Duration = Duration::from_secs(60);
+/// What a record costs librdkafka besides its bytes.
+const RECORD_MEMORY_BYTES: usize = 512;
+
+/// A record on its way to the log.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Topic name.
+    pub topic: Arc<str>,
+    /// The event id: all records of an event go to one partition.
+    pub key: [u8; 16],
+    /// Names and readable values.
+    pub headers: Vec<(&'static str, String)>,
+    /// The message.
+    pub value: Vec<u8>,
+}
+
+/// Sizes a producer keeps to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerBounds {
+    /// librdkafka's `message.max.bytes`.
+    pub record_bytes_max: usize,
+    /// librdkafka's `batch.size`.
+    pub batch_bytes_max: usize,
+    /// Bytes of unconfirmed records, all together.
+    pub inflight_bytes: usize,
+}
+
+/// Proof that a record is in the log, confirmed by all in-sync replicas. Only a delivery report makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    partition: i32,
+    offset: i64,
+}
+
+impl Delivered {
+    /// The partition it went to.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Its offset there; -1 when librdkafka's own retry found it already written.
+    #[must_use]
+    pub fn offset(&self) -> i64 {
+        self.offset
+    }
+}
+
+/// How the producer is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProducerHealth {
+    /// Records without a report.
+    pub unconfirmed: u64,
+    /// Age of the oldest of them.
+    pub oldest: Duration,
+    /// Since when the polling thread has not looked at reports.
+    pub silent: Duration,
+}
+
+/// The producer. Cloning shares it.
+#[derive(Clone)]
+pub struct RecordProducer(Arc<Shared>);
+
+struct Shared {
+    config: KafkaConfig,
+    role: &'static str,
+    permits: Arc<Semaphore>,
+    generation: RwLock<Arc<Generation>>,
+    watch: Arc<Watch>,
+}
+
+/// One librdkafka producer and its polling thread. A change of bounds or a failure makes a new generation.
+struct Generation {
+    client: BaseProducer<Reports>,
+    bounds: ProducerBounds,
+    retired: AtomicBool,
+}
+
+/// What outlives generations.
+struct Watch {
+    start: Instant,
+    oldest: OldestUnconfirmed,
+    heartbeat_millis: AtomicU64,
+    metrics: Metrics,
+}
+
+/// What travels with a record through librdkafka.
+struct InFlight {
+    report: oneshot::Sender<Result<Delivered, RefusedRecord>>,
+    slot: Slot,
+    enqueued: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Reports {
+    watch: Arc<Watch>,
+}
+
+impl ClientContext for Reports {
+    fn stats_raw(&self, _statistics: &[u8]) {}
+
+    fn error(&self, error: ClientError, reason: &str) {
+        tracing::warn!(%error, reason, "kafka producer");
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = Box<InFlight>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, inflight: Box<InFlight>) {
+        let report = match result {
+            Ok(message) => Ok(Delivered {
+                partition: message.partition(),
+                offset: message.offset(),
+            }),
+            Err((error, _)) => Err(RefusedRecord::from_client(error)),
+        };
+        self.watch.oldest.remove(inflight.slot);
+        self.watch
+            .metrics
+            .delivery_latency_seconds
+            .observe(inflight.enqueued.elapsed().as_secs_f64());
+        let InFlight { report: sender, .. } = *inflight;
+        // Whoever asked may have gone away; the record is delivered all the same.
+        drop(sender.send(report));
+    }
+}
+
+/// A record that librdkafka has taken; resolves with its delivery report. Dropping it does not take the record back.
+#[derive(Debug)]
+pub struct PendingDelivery(oneshot::Receiver<Result<Delivered, RefusedRecord>>);
+
+impl Future for PendingDelivery {
+    type Output = Result<Delivered, RefusedRecord>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|report| {
+            report.unwrap_or_else(|_| {
+                Err(RefusedRecord::ProducerLost(
+                    "it ended without a report".into(),
+                ))
+            })
+        })
+    }
+}
+
+impl RecordProducer {
+    /// Makes the client; it connects by itself.
+    ///
+    /// # Errors
+    /// [`KafkaError::Misconfigured`] when librdkafka does not take the settings.
+    pub fn start(
+        config: &KafkaConfig,
+        bounds: ProducerBounds,
+        role: &'static str,
+        metrics: Metrics,
+    ) -> Result<Self, KafkaError> {
+        let start = Instant::now();
+        let watch = Arc::new(Watch {
+            start,
+            oldest: OldestUnconfirmed::new(start),
+            heartbeat_millis: AtomicU64::new(0),
+            metrics,
+        });
+        let generation = Generation::start(config, bounds, role, &watch)?;
+        Ok(Self(Arc::new(Shared {
+            config: config.clone(),
+            role,
+            permits: Arc::new(Semaphore::new(bounds.inflight_bytes)),
+            generation: RwLock::new(generation),
+            watch,
+        })))
+    }
+
+    /// Hands a record to librdkafka as soon as there is room for it among the unconfirmed ones.
+    ///
+    /// # Errors
+    /// [`RefusedRecord`] when librdkafka does not take it; nothing was sent then.
+    pub async fn enqueue(&self, record: &Record) -> Result<PendingDelivery, RefusedRecord> {
+        let generation = self.generation();
+        let cost = (record.value.len() + RECORD_MEMORY_BYTES).min(generation.bounds.inflight_bytes);
+        // INVARIANT: the semaphore is never closed, and no cost exceeds it or u32 (records are under 1 GB).
+        let permit = Arc::clone(&self.0.permits)
+            .acquire_many_owned(cost as u32)
+            .await
+            .expect("never closed");
+        let (report, reported) = oneshot::channel();
+        let now = Instant::now();
+        let slot = self.0.watch.oldest.add(now);
+        let inflight = Box::new(InFlight {
+            report,
+            slot,
+            enqueued: now,
+            _permit: permit,
+        });
+        let headers = record.headers.iter().fold(
+            OwnedHeaders::new_with_capacity(record.headers.len()),
+            |all, header| {
+                all.insert(Header {
+                    key: header.0,
+                    value: Some(header.1.as_bytes()),
+                })
+            },
+        );
+        let outgoing = BaseRecord::with_opaque_to(&record.topic, inflight)
+            .key(&record.key[..])
+            .payload(&record.value[..])
+            .headers(headers);
+        match generation.client.send(outgoing) {
+            Ok(()) => Ok(PendingDelivery(reported)),
+            Err((error, refused)) => {
+                self.0.watch.oldest.remove(refused.delivery_opaque.slot);
+                Err(RefusedRecord::from_client(&error))
+            }
+        }
+    }
+
+    /// Sends a record and waits for its report.
+    ///
+    /// # Errors
+    /// [`RefusedRecord`].
+    pub async fn deliver(&self, record: &Record) -> Result<Delivered, RefusedRecord> {
+        self.enqueue(record).await?.await
+    }
+
+    /// Replaces the client when the bounds are others than before. What the old one holds, it still delivers.
+    ///
+    /// # Errors
+    /// [`KafkaError::Misconfigured`]; the old client then stays.
+    pub fn rebound(&self, bounds: ProducerBounds) -> Result<(), KafkaError> {
+        if self.generation().bounds == bounds {
+            return Ok(());
+        }
+        self.replace(bounds)
+    }
+
+    /// Replaces the client whatever its state. What the old one holds and cannot deliver in a minute is reported as
+    /// unconfirmed.
+    ///
+    /// # Errors
+    /// [`KafkaError::Misconfigured`]; the old client then stays.
+    pub fn rebuild(&self) -> Result<(), KafkaError> {
+        self.replace(self.generation().bounds)
+    }
+
+    fn replace(&self, bounds: ProducerBounds) -> Result<(), KafkaError> {
+        let next = Generation::start(&self.0.config, bounds, self.0.role, &self.0.watch)?;
+        let mut current = self
+            .0
+            .generation
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let previous = std::mem::replace(&mut *current, next);
+        previous.retired.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// How the producer is doing.
+    #[must_use]
+    pub fn health(&self) -> ProducerHealth {
+        let watch = &self.0.watch;
+        let now = Instant::now();
+        let heartbeat = Duration::from_millis(watch.heartbeat_millis.load(Ordering::Relaxed));
+        ProducerHealth {
+            unconfirmed: watch.oldest.waiting(),
+            oldest: watch.oldest.age(now),
+            silent: (now - watch.start).saturating_sub(heartbeat),
+        }
+    }
+
+    /// Waits until every record taken so far has its report. Blocks the thread.
+    ///
+    /// # Errors
+    /// [`KafkaError::Unavailable`] when that takes longer than `timeout`.
+    pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
+        let generation = self.generation();
+        generation
+            .client
+            .flush(timeout)
+            .map_err(|error| KafkaError::from_client("flushing", &error))
+    }
+
+    fn generation(&self) -> Arc<Generation> {
+        Arc::clone(
+            &self
+                .0
+                .generation
+                .read()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.generation
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .retired
+            .store(true, Ordering::Release);
+    }
+}
+
+impl Generation {
+    fn start(
+        config: &KafkaConfig,
+        bounds: ProducerBounds,
+        role: &str,
+        watch: &Arc<Watch>,
+    ) -> Result<Arc<Self>, KafkaError> {
+        let client = settings::producer(config, bounds, role)
+            .create_with_context(Reports {
+                watch: Arc::clone(watch),
+            })
+            .map_err(|error| KafkaError::from_client("making a producer", &error))?;
+        let generation = Arc::new(Self {
+            client,
+            bounds,
+            retired: AtomicBool::new(false),
+        });
+        let (polled, watch) = (Arc::clone(&generation), Arc::clone(watch));
+        thread::Builder::new()
+            .name("kafka-reports".into())
+            .spawn(move || polled.poll_until_retired(&watch))
+            .map_err(|error| KafkaError::Unavailable {
+                doing: "starting a thread",
+                error: error.to_string(),
+            })?;
+        Ok(generation)
+    }
+
+    fn poll_until_retired(&self, watch: &Watch) {
+        let mut retired_at = None;
+        loop {
+            // A panic in a report must not end the reports: everybody would wait for ever.
+            if catch_unwind(AssertUnwindSafe(|| self.client.poll(POLL))).is_err() {
+                tracing::error!("a delivery report panicked; this is a bug");
+            }
+            if !self.retired.load(Ordering::Acquire) {
+                watch
+                    .heartbeat_millis
+                    .store(watch.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+                continue;
+            }
+            let retired_at: Instant = *retired_at.get_or_insert_with(Instant::now);
+            if self.client.in_flight_count() == 0 {
+                return;
+            }
+            if retired_at.elapsed() > RETIREMENT {
+                self.client.purge(PurgeConfig::default().queue().inflight());
+            }
+        }
+    }
+}

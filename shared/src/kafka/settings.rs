@@ -1,0 +1,91 @@
+//! The librdkafka settings of each kind of client: the operator's first, then those the promise rests on.
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+use super::producer::ProducerBounds;
+use crate::config::KafkaConfig;
+
+/// What every client of ours has in common.
+fn client(config: &KafkaConfig, role: &str) -> ClientConfig {
+    let mut settings = ClientConfig::new();
+    settings
+        .set("socket.keepalive.enable", "true")
+        .set("socket.nagle.disable", "true")
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "2000")
+        .set("broker.address.ttl", "5000");
+    for (name, value) in &config.options {
+        settings.set(name, value);
+    }
+    settings
+        .set(
+            "bootstrap.servers",
+            config.brokers.as_deref().unwrap_or_default(),
+        )
+        .set("client.id", format!("crashferry-{role}"))
+        .set("allow.auto.create.topics", "false")
+        .set_log_level(RDKafkaLogLevel::Warning);
+    settings
+}
+
+/// A producer whose delivery reports mean what they say.
+///
+/// `delivery.timeout.ms` is a day: an expiry bumps the producer's epoch and may double records on other partitions
+/// (librdkafka#4953), and whoever waits has a deadline of its own. Compression is off: batches must be as large as
+/// they were computed to be.
+pub(super) fn producer(config: &KafkaConfig, bounds: ProducerBounds, role: &str) -> ClientConfig {
+    let mut settings = client(config, role);
+    let queue_kbytes = (2 * bounds.inflight_bytes / 1024).clamp(1, 2_147_483_647);
+    settings
+        .set("enable.idempotence", "true")
+        .set("enable.gapless.guarantee", "false")
+        .set("acks", "all")
+        .set("compression.type", "none")
+        .set("delivery.timeout.ms", "86400000")
+        .set(
+            "linger.ms",
+            config.options.get("linger.ms").map_or("0", String::as_str),
+        )
+        .set("message.max.bytes", bounds.record_bytes_max.to_string())
+        .set("batch.size", bounds.batch_bytes_max.to_string())
+        .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
+        .set("queue.buffering.max.messages", "1000000")
+        .set("partitioner", "murmur2_random")
+        .set("statistics.interval.ms", "1000");
+    settings
+}
+
+/// A consumer that commits what it is told and skips nothing by itself.
+pub(super) fn consumer(config: &KafkaConfig, instance: Option<&str>) -> ClientConfig {
+    let mut settings = client(config, "processor");
+    if !config.options.contains_key("session.timeout.ms") {
+        settings.set("session.timeout.ms", "45000");
+    }
+    settings
+        .set("group.id", &config.group)
+        .set("group.protocol", "classic")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", "read_uncommitted")
+        .set("check.crcs", "true")
+        .set("max.poll.interval.ms", "300000")
+        .set("queued.min.messages", "100")
+        .set("queued.max.messages.kbytes", "65536")
+        .set("fetch.message.max.bytes", "8388608")
+        .set("fetch.queue.backoff.ms", "50")
+        .set("fetch.wait.max.ms", "50")
+        .set("statistics.interval.ms", "1000")
+        .set_log_level(RDKafkaLogLevel::Warning);
+    if let Some(instance) = instance {
+        settings.set("group.instance.id", instance);
+    }
+    settings
+}
+
+/// A client for administrative questions.
+pub(super) fn admin(config: &KafkaConfig) -> ClientConfig {
+    client(config, "admin")
+}
