@@ -28,3 +28,23 @@ pub const STATE_QUEUE_NOTES_MAX: usize = 65_536;
 pub const STATE_FLUSH_INTERVAL: Duration = Duration::from_millis(50);
 /// A status outlives its event by this much.
 pub const STATUS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Notes and outcomes in one request to the state store.
+pub const STATE_BATCH_RECORDS_MAX: usize = 512;
+/// One answer of the state store.
+pub const STATE_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest wait between two tries at a state store that is away.
+pub const STATE_RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Notes that are not written when a stop has taken this long are dropped; their outcomes heal the ledger.
+pub const STATE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the ledger is read for the metrics; also how soon a state store that is away is noticed.
+pub const STATE_LEDGER_REFRESH: Duration = Duration::from_secs(1);
+/// How often the embedded store looks for statuses that outlived [`STATUS_KEPT`].
+pub const STATE_PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+/// Statuses removed in one transaction.
+pub const STATE_PRUNE_ROWS_MAX: usize = 1000;
+/// Requests waiting for the embedded store's thread, and those it may put into one transaction.
+pub const STATE_QUEUE_REQUESTS_MAX: usize = 256;
+/// Bytes of a file on its way to the storage that are in memory at a time.
+pub const STORAGE_PIECE_BYTES: usize = 8 << 20;
+/// Most bytes of a file name in the storage; longer ones lose their beginning.
+pub const STORAGE_NAME_BYTES_MAX: usize = 128;
