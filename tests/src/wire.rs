@@ -132,6 +132,54 @@ impl Event {
     }
 }
 
+/// A message of the ingest topic, taken apart without the product's codec.
+#[derive(Clone, Debug)]
+pub struct Decoded(Value);
+
+impl Decoded {
+    /// Takes one record's value apart; it must be exactly one map.
+    pub fn from_bytes(mut bytes: &[u8]) -> Self {
+        let value = rmpv::decode::read_value(&mut bytes).expect("the value is message pack");
+        assert!(bytes.is_empty(), "{} bytes follow the message", bytes.len());
+        assert!(value.is_map(), "a message is a map: {value}");
+        Self(value)
+    }
+
+    /// A field, or nil.
+    pub fn field(&self, name: &str) -> &Value {
+        &self.0[name]
+    }
+
+    /// A field that is a text.
+    pub fn text(&self, name: &str) -> &str {
+        self.field(name)
+            .as_str()
+            .unwrap_or_else(|| panic!("{name} is no text: {}", self.field(name)))
+    }
+
+    /// A field that is a number.
+    pub fn number(&self, name: &str) -> u64 {
+        self.field(name)
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name} is no number: {}", self.field(name)))
+    }
+
+    /// A field that is bytes.
+    pub fn bytes(&self, name: &str) -> &[u8] {
+        match self.field(name) {
+            Value::Binary(bytes) => bytes,
+            other => panic!("{name} is no bytes: {other}"),
+        }
+    }
+
+    /// A field that is a list of maps.
+    pub fn list(&self, name: &str) -> Vec<Self> {
+        let list = self.field(name).as_array();
+        let list = list.unwrap_or_else(|| panic!("{name} is no list: {}", self.field(name)));
+        list.iter().cloned().map(Self).collect()
+    }
+}
+
 fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {
     Value::Map(
         entries
