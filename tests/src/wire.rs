@@ -166,10 +166,9 @@ impl Decoded {
 
     /// A field that is bytes.
     pub fn bytes(&self, name: &str) -> &[u8] {
-        match self.field(name) {
-            Value::Binary(bytes) => bytes,
-            other => panic!("{name} is no bytes: {other}"),
-        }
+        let field = self.field(name);
+        assert!(field.is_bin(), "{name} is no bytes: {field}");
+        field.as_slice().unwrap_or_default()
     }
 
     /// A field that is a list of maps.

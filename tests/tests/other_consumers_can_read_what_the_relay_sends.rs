@@ -37,7 +37,7 @@ fn chunks_and_one_event_under_the_events_key() {
     check_event(
         event,
         &files,
-        &[("minidump.dmp", &dump), ("session.log", LOG)],
+        &[("event.minidump", &dump), ("session.log", LOG)],
     );
     stack.report(&id);
     stack.finish(1, 0);
