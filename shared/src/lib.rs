@@ -15,5 +15,8 @@ pub mod metrics;
 pub mod outcome;
 pub mod readiness;
 pub mod report;
+pub mod services;
 pub mod size_limit;
 pub mod spool;
+pub mod state;
+pub mod storage;

@@ -41,7 +41,7 @@ pub const STATE_LEDGER_REFRESH: Duration = Duration::from_secs(1);
 /// How often the embedded store looks for statuses that outlived [`STATUS_KEPT`].
 pub const STATE_PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Statuses removed in one transaction.
-pub const STATE_PRUNE_ROWS_MAX: usize = 1000;
+pub const STATE_PRUNE_ROWS_MAX: u32 = 1000;
 /// Requests waiting for the embedded store's thread, and those it may put into one transaction.
 pub const STATE_QUEUE_REQUESTS_MAX: usize = 256;
 /// Bytes of a file on its way to the storage that are in memory at a time.

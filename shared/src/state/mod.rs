@@ -1,0 +1,365 @@
+//! What became of each event, and the ledger over all of them: in a SQLite file, or in Redis when roles scale out.
+//!
+//! Status and ledger change in one transaction, so `accepted = processed + failed + in flight` holds in every snapshot,
+//! and an event counts once whatever is repeated or lost on the way here.
+
+mod notes;
+mod redis;
+mod sqlite;
+mod stored;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::notes::Notes;
+use self::redis::Redis;
+use self::sqlite::Sqlite;
+use crate::config::Config;
+use crate::id::{EventId, ProjectId, PublicKey};
+use crate::ledger::Ledger;
+use crate::limits;
+use crate::metrics::{Metrics, StateOperation};
+use crate::outcome::Outcome;
+use crate::readiness::{Part, PartState, Readiness};
+
+/// Why the state store gave no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StateError {
+    /// It does not answer now: try again.
+    #[error("the state store is away: {0}")]
+    Away(String),
+    /// It cannot be used as it is configured.
+    #[error("{key}: {problem}")]
+    Unusable {
+        /// The configuration key.
+        key: &'static str,
+        /// What was expected and what was found.
+        problem: String,
+    },
+    /// It holds something that we did not write, or a newer version of us did.
+    #[error("the state store holds what this version cannot read: {0}")]
+    Unreadable(String),
+}
+
+/// An upload that got its 200.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AcceptedNote {
+    /// The crash.
+    pub event_id: EventId,
+    /// Its project.
+    pub project_id: ProjectId,
+    /// When the relay had it.
+    pub received_at: Timestamp,
+}
+
+/// Where an event is on its way.
+#[derive(Clone, PartialEq, Debug)]
+pub enum EventStatus {
+    /// Promised a fate, which is not known yet.
+    Accepted {
+        /// When the relay had it.
+        received_at: Timestamp,
+    },
+    /// Its fate.
+    Finished(Outcome),
+}
+
+/// What recording an outcome came to.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Finished {
+    /// It is the event's outcome now.
+    First,
+    /// The event had this one already, and keeps it. It may be the same one, recorded by a try whose answer was lost.
+    Already(Outcome),
+}
+
+/// A handle on the state store; clones share it.
+#[derive(Clone, Debug)]
+pub struct State(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    notes: Notes,
+    metrics: Metrics,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl State {
+    /// Opens the store that `config` names. Redis may be away; a SQLite file may not.
+    ///
+    /// # Errors
+    /// [`StateError::Unusable`] names the key; [`StateError::Unreadable`] when a newer version wrote the file.
+    pub async fn open(
+        config: &Config,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Result<Self, StateError> {
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let store = match &config.redis.url {
+            Some(url) => Store::Redis(Redis::open(url, &tasks, stop.clone()).await?),
+            None => Store::Sqlite(Sqlite::open(&config.data.dir.join("state.db")).await?),
+        };
+        let notes = Notes::start(store.clone(), metrics.clone(), &tasks, stop.clone());
+        let state = Self(Arc::new(Inner {
+            store,
+            notes,
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+            tasks: tasks.clone(),
+        }));
+        let watch = Watch {
+            store: state.0.store.clone(),
+            metrics,
+            readiness,
+        };
+        watch.look().await;
+        tasks.spawn(async move { stop.run_until_cancelled(watch.run()).await });
+        tasks.close();
+        Ok(state)
+    }
+
+    /// Notes that an upload got its 200. Never waits and never fails: a note that finds the queue full is dropped and
+    /// counted, and the event's outcome makes up for it.
+    pub fn note_accepted(&self, note: AcceptedNote) {
+        self.0.notes.push(note);
+    }
+
+    /// Records outcomes, each event's first one only, and says for each what it came to, in the same order. May be
+    /// repeated, in whole or in part.
+    ///
+    /// # Errors
+    /// [`StateError::Away`]: any number of them may be recorded; repeat.
+    pub async fn finish(&self, outcomes: &[Outcome]) -> Result<Vec<Finished>, StateError> {
+        let mut finished = Vec::with_capacity(outcomes.len());
+        for batch in outcomes.chunks(limits::STATE_BATCH_RECORDS_MAX) {
+            let batch = self.0.store.finish(batch.to_vec()).await;
+            finished.extend(self.counted(StateOperation::Finish, batch)?);
+        }
+        Ok(finished)
+    }
+
+    /// Where an event of a project is; `None` when there is none such, or its outcome is older than
+    /// [`limits::STATUS_KEPT`]. Sees every note of this process.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub async fn status(
+        &self,
+        project: ProjectId,
+        event: EventId,
+    ) -> Result<Option<EventStatus>, StateError> {
+        if let Some(status) = self.look_up(project, event).await? {
+            return Ok(Some(status));
+        }
+        self.flush().await?;
+        self.look_up(project, event).await
+    }
+
+    /// The outcomes of those of `events` that have one, in the same order.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub async fn finished(&self, events: &[EventId]) -> Result<Vec<Option<Outcome>>, StateError> {
+        let statuses = self.statuses(events).await?;
+        Ok(statuses
+            .into_iter()
+            .map(|status| match status {
+                Some((_, EventStatus::Finished(outcome))) => Some(outcome),
+                Some((_, EventStatus::Accepted { .. })) | None => None,
+            })
+            .collect())
+    }
+
+    /// The ledger, without the notes that are still queued.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub async fn ledger(&self) -> Result<Ledger, StateError> {
+        self.counted(StateOperation::Ledger, self.0.store.ledger().await)
+    }
+
+    /// Counts a try at an event before it is made, and says which one it is, from 1. The outcome ends the count.
+    ///
+    /// # Errors
+    /// [`StateError`]; the try may have been counted.
+    pub async fn begin_attempt(&self, event: EventId) -> Result<u32, StateError> {
+        let attempt = self.0.store.begin_attempt(event).await;
+        self.counted(StateOperation::Attempt, attempt)
+    }
+
+    /// The key that was made for a project when this was first asked.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub async fn project_key(&self, project: ProjectId) -> Result<PublicKey, StateError> {
+        let key = self.0.store.project_key(project).await;
+        self.counted(StateOperation::ProjectKey, key)
+    }
+
+    /// Waits until every note so far is in the store.
+    ///
+    /// # Errors
+    /// [`StateError::Away`]: they stay queued.
+    pub async fn flush(&self) -> Result<(), StateError> {
+        self.0.notes.flush().await
+    }
+
+    /// Writes the queued notes and ends every task, within [`limits::STATE_STOP_TIMEOUT`] or little more.
+    pub async fn shutdown(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.wait().await;
+        self.0.store.close().await;
+    }
+
+    async fn look_up(
+        &self,
+        project: ProjectId,
+        event: EventId,
+    ) -> Result<Option<EventStatus>, StateError> {
+        let status = self.statuses(&[event]).await?.pop().flatten();
+        Ok(status
+            .filter(|(owner, _)| *owner == project)
+            .map(|(_, status)| status))
+    }
+
+    async fn statuses(
+        &self,
+        events: &[EventId],
+    ) -> Result<Vec<Option<(ProjectId, EventStatus)>>, StateError> {
+        let statuses = self.0.store.statuses(events.to_vec()).await;
+        self.counted(StateOperation::Status, statuses)
+    }
+
+    fn counted<T>(
+        &self,
+        operation: StateOperation,
+        result: Result<T, StateError>,
+    ) -> Result<T, StateError> {
+        if result.is_err() {
+            self.0.metrics.count_state_error(operation);
+        }
+        result
+    }
+}
+
+/// The two implementations.
+#[derive(Clone, Debug)]
+enum Store {
+    Sqlite(Sqlite),
+    Redis(Redis),
+}
+
+/// The same call on whichever store there is.
+macro_rules! on_store {
+    ($store:expr, $method:ident($($argument:expr),*)) => {
+        match $store {
+            Store::Sqlite(store) => store.$method($($argument),*).await,
+            Store::Redis(store) => store.$method($($argument),*).await,
+        }
+    };
+}
+
+impl Store {
+    /// Records notes of events that have no status yet. At most [`limits::STATE_BATCH_RECORDS_MAX`].
+    async fn accept(&self, notes: Vec<AcceptedNote>) -> Result<(), StateError> {
+        on_store!(self, accept(notes))
+    }
+
+    /// As [`State::finish`]. At most [`limits::STATE_BATCH_RECORDS_MAX`].
+    async fn finish(&self, outcomes: Vec<Outcome>) -> Result<Vec<Finished>, StateError> {
+        on_store!(self, finish(outcomes))
+    }
+
+    async fn statuses(
+        &self,
+        events: Vec<EventId>,
+    ) -> Result<Vec<Option<(ProjectId, EventStatus)>>, StateError> {
+        on_store!(self, statuses(events))
+    }
+
+    async fn ledger(&self) -> Result<Ledger, StateError> {
+        on_store!(self, ledger())
+    }
+
+    async fn begin_attempt(&self, event: EventId) -> Result<u32, StateError> {
+        on_store!(self, begin_attempt(event))
+    }
+
+    async fn project_key(&self, project: ProjectId) -> Result<PublicKey, StateError> {
+        on_store!(self, project_key(project))
+    }
+
+    /// Forgets what finished before `oldest`. Redis does so by itself.
+    async fn prune(&self, oldest: Timestamp) -> Result<(), StateError> {
+        match self {
+            Self::Sqlite(store) => store.prune(oldest).await,
+            Self::Redis(_) => Ok(()),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Sqlite(store) => store.close().await,
+            Self::Redis(_) => {}
+        }
+    }
+}
+
+/// Keeps the ledger's gauges and the store's readiness up to date.
+struct Watch {
+    store: Store,
+    metrics: Metrics,
+    readiness: Readiness,
+}
+
+impl Watch {
+    async fn run(self) {
+        let mut refresh = interval(limits::STATE_LEDGER_REFRESH);
+        let mut prune = interval(limits::STATE_PRUNE_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = refresh.tick() => self.look().await,
+                _ = prune.tick() => self.prune().await,
+            }
+        }
+    }
+
+    async fn look(&self) {
+        match self.store.ledger().await {
+            Ok(ledger) => {
+                self.metrics.ledger.set(ledger);
+                self.readiness.set(Part::State, PartState::Ready);
+            }
+            Err(error) => {
+                self.metrics.count_state_error(StateOperation::Ledger);
+                let state = PartState::not_ready(error.to_string());
+                self.readiness.set(Part::State, state);
+            }
+        }
+    }
+
+    async fn prune(&self) {
+        if let Err(error) = self
+            .store
+            .prune(Timestamp::now() - limits::STATUS_KEPT)
+            .await
+        {
+            self.metrics.count_state_error(StateOperation::Prune);
+            tracing::warn!(%error, "old statuses stay for now");
+        }
+    }
+}
+
+fn interval(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

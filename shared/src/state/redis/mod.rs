@@ -1,0 +1,147 @@
+//! State in Redis, for roles in several processes. Status and ledger change in one script.
+
+mod link;
+
+use redis::{Cmd, Pipeline, RedisResult, Script};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::link::Link;
+use super::{AcceptedNote, EventStatus, Finished, StateError, stored};
+use crate::config::Secret;
+use crate::id::{EventId, ProjectId, PublicKey};
+use crate::ledger::Ledger;
+use crate::limits;
+use crate::outcome::Outcome;
+
+const LEDGER: &str = "crashferry:ledger";
+
+/// A handle on the connection.
+#[derive(Clone, Debug)]
+pub(super) struct Redis {
+    link: Link,
+    record: Script,
+}
+
+impl Redis {
+    /// Starts to connect to `url`, and goes on until `stop`.
+    pub(super) async fn open(
+        url: &Secret,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Self, StateError> {
+        Ok(Self {
+            link: Link::start(url, tasks, stop).await?,
+            record: Script::new(include_str!("../record.lua")),
+        })
+    }
+
+    pub(super) async fn accept(&self, notes: Vec<AcceptedNote>) -> Result<(), StateError> {
+        let records = notes.iter().map(|note| Record {
+            event: note.event_id,
+            value: stored::accepted(note),
+            count: String::new(),
+        });
+        self.record(records).await.map(drop)
+    }
+
+    pub(super) async fn finish(&self, outcomes: Vec<Outcome>) -> Result<Vec<Finished>, StateError> {
+        let records = outcomes.iter().map(|outcome| Record {
+            event: outcome.event_id,
+            value: stored::finished(outcome),
+            count: stored::count_name(&outcome.verdict),
+        });
+        let known = self.record(records).await?;
+        let finished = known.iter().map(|known| match known.as_str() {
+            "" => Ok(Finished::First),
+            known => stored::outcome(known).map(Finished::Already),
+        });
+        finished.collect()
+    }
+
+    pub(super) async fn statuses(
+        &self,
+        events: Vec<EventId>,
+    ) -> Result<Vec<Option<(ProjectId, EventStatus)>>, StateError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys: Vec<String> = events.into_iter().map(event_key).collect();
+        let mut connection = self.link.connection()?;
+        let values = Cmd::mget(keys).query_async(&mut connection).await;
+        let values: Vec<Option<String>> = self.link.judge(values)?;
+        let status = |value: &Option<String>| value.as_deref().map(stored::status).transpose();
+        values.iter().map(status).collect()
+    }
+
+    pub(super) async fn ledger(&self) -> Result<Ledger, StateError> {
+        let mut connection = self.link.connection()?;
+        let counts = Cmd::hgetall(LEDGER).query_async(&mut connection).await;
+        let counts: Vec<(String, u64)> = self.link.judge(counts)?;
+        stored::ledger(counts)
+    }
+
+    pub(super) async fn begin_attempt(&self, event: EventId) -> Result<u32, StateError> {
+        let key = attempts_key(event);
+        let mut connection = self.link.connection()?;
+        let mut begin = Pipeline::new();
+        begin
+            .atomic()
+            .incr(&key, 1)
+            .expire(&key, kept_seconds())
+            .ignore();
+        let attempt: RedisResult<(u32,)> = begin.query_async(&mut connection).await;
+        let (attempt,) = self.link.judge(attempt)?;
+        Ok(attempt)
+    }
+
+    pub(super) async fn project_key(&self, project: ProjectId) -> Result<PublicKey, StateError> {
+        let key = format!("crashferry:project:{project}:key");
+        let mut connection = self.link.connection()?;
+        let mut made = Pipeline::new();
+        made.atomic()
+            .set_nx(&key, PublicKey::random().as_str())
+            .ignore()
+            .get(&key);
+        let made: RedisResult<(String,)> = made.query_async(&mut connection).await;
+        let (made,) = self.link.judge(made)?;
+        let unreadable = |_| StateError::Unreadable(format!("the key of project {project}"));
+        made.parse().map_err(unreadable)
+    }
+
+    /// Runs the script; answers for each record the outcome that its event had before, or "".
+    async fn record(
+        &self,
+        records: impl Iterator<Item = Record>,
+    ) -> Result<Vec<String>, StateError> {
+        let mut connection = self.link.connection()?;
+        let mut script = self.record.key(LEDGER);
+        script.arg(kept_seconds());
+        for record in records {
+            script
+                .key(event_key(record.event))
+                .key(attempts_key(record.event));
+            script.arg(record.value).arg(record.count);
+        }
+        self.link.judge(script.invoke_async(&mut connection).await)
+    }
+}
+
+/// One line of the script's work.
+struct Record {
+    event: EventId,
+    value: String,
+    count: String,
+}
+
+fn event_key(event: EventId) -> String {
+    format!("crashferry:event:{}", event.simple())
+}
+
+fn attempts_key(event: EventId) -> String {
+    format!("crashferry:attempts:{}", event.simple())
+}
+
+fn kept_seconds() -> i64 {
+    limits::STATUS_KEPT.as_secs().cast_signed()
+}
