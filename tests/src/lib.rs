@@ -7,6 +7,7 @@ pub mod crashpad;
 pub mod dumps;
 pub mod encodings;
 pub mod environment;
+pub mod faults;
 pub mod http;
 pub mod kafka;
 pub mod metrics;

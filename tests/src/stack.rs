@@ -1,5 +1,6 @@
 //! The built binary, running: as one process on its embedded defaults, or as relay and processor with Kafka and Redis.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::{Request, Response};
-use crate::kafka::Topics;
+use crate::kafka::{self, Isolation, Topics};
 use crate::metrics::{Ledger, Metrics};
 use crate::multipart::Form;
 use crate::process::Process;
@@ -305,6 +306,20 @@ impl Stack {
         days.map(|day| day.expect("a day's directory").path().join(id))
             .find(|dir| dir.is_dir())
             .unwrap_or_else(|| panic!("nothing is stored for {id}"))
+    }
+
+    /// Insists that the reports and outcomes topics hold exactly one committed record for each of `ids`, and no other.
+    pub fn one_report_each<'a>(&self, ids: impl IntoIterator<Item = &'a str>) {
+        let expected: BTreeMap<String, usize> =
+            ids.into_iter().map(|id| (id.to_owned(), 1)).collect();
+        for topic in [&self.topics().reports, &self.topics().outcomes] {
+            let mut seen = BTreeMap::new();
+            for record in kafka::read_all(&self.broker, topic, Isolation::Committed) {
+                let id = record.json()["event_id"].as_str().map(str::to_owned);
+                *seen.entry(id.expect("an event id")).or_insert(0) += 1;
+            }
+            assert_eq!(seen, expected, "in {topic}");
+        }
     }
 
     /// Admin addresses of every role.

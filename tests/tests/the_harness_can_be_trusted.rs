@@ -2,9 +2,11 @@
 //! broker keeps what it confirmed, dumps have the size they are asked for, and a real crash leaves a real dump.
 
 use std::path::Path;
+use std::time::Duration;
 
+use harness::faults::{Fault, Proxy};
 use harness::kafka::{self, Broker, Isolation, Topics};
-use harness::{crashing, dumps, environment, wire};
+use harness::{crashing, dumps, environment, ports, wire};
 
 #[test]
 fn a_topic_has_the_limit_it_was_given_and_the_limit_moves() {
@@ -64,4 +66,24 @@ fn a_crashing_child_leaves_a_dump() {
     let dump = crashing::dump(Path::new(env!("CARGO_BIN_EXE_crashing-child")));
     assert!(dump.starts_with(b"MDMP"));
     assert!(dump.len() > 10_000, "{} bytes", dump.len());
+}
+
+#[test]
+fn a_proxy_cuts_the_answer_after_the_request_went_through() {
+    let port = ports::free();
+    let proxied = ports::free();
+    let mut broker = Broker::start_at(&environment::kafka_libs(), port, proxied);
+    // The broker sends its clients to the proxy: without it nobody gets past the first connection.
+    let proxy = Proxy::start(proxied, &broker.address());
+    let address = proxy.address();
+    kafka::create(&address, "proxied", 1, None);
+    kafka::produce(&address, "proxied", 0, b"key", b"value", &[]);
+    proxy.set(Fault::CutAnswers);
+    assert!(kafka::ping(&address).is_err(), "no answer comes through");
+    proxy.set(Fault::BlackHole);
+    assert!(kafka::ping(&address).is_err(), "nothing comes through");
+    proxy.set(Fault::Delay(Duration::from_millis(50)));
+    let read = kafka::read_all(&address, "proxied", Isolation::Committed);
+    assert_eq!(read.len(), 1);
+    broker.stop();
 }

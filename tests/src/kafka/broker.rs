@@ -25,6 +25,11 @@ impl Broker {
     /// Formats a data directory, starts a broker from the jars in `libs` and waits until it answers.
     pub fn start(libs: &Path) -> Self {
         let port = ports::free();
+        Self::start_at(libs, port, port)
+    }
+
+    /// As [`Broker::start`], listening on `port` and telling clients to come to `advertised_port`, where a proxy is.
+    pub fn start_at(libs: &Path, port: u16, advertised_port: u16) -> Self {
         let controller_port = ports::free();
         let dir = tempfile::tempdir().expect("a directory for Kafka");
         let mut broker = Self {
@@ -33,7 +38,7 @@ impl Broker {
             port,
             dir,
         };
-        broker.write_settings(controller_port);
+        broker.write_settings(controller_port, advertised_port);
         broker.format();
         broker.restart();
         broker
@@ -98,7 +103,7 @@ impl Broker {
         self.dir.path().join("server.properties")
     }
 
-    fn write_settings(&self, controller_port: u16) {
+    fn write_settings(&self, controller_port: u16, advertised_port: u16) {
         let port = self.port;
         let data = self.dir.path().join("data");
         let settings = format!(
@@ -106,7 +111,7 @@ impl Broker {
              node.id=1\n\
              controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{advertised_port}\n\
              controller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\n\
