@@ -240,3 +240,149 @@ fn directory(config: &Config) -> Result<PathBuf, StorageError> {
         Some((scheme, _)) => Err(expected(&format_args!("{scheme}://…"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::readiness::Need;
+
+    fn folder() -> EventFolder {
+        EventFolder {
+            project_id: ProjectId::new(7).expect("not zero"),
+            received_at: "2026-01-02T23:59:59Z".parse().expect("a time"),
+            event_id: "0f1e2d3c4b5a69788796a5b4c3d2e1f0".parse().expect("an id"),
+        }
+    }
+
+    fn at(url: Option<String>) -> Config {
+        let mut config = Config::default();
+        config.storage.url = url;
+        config
+    }
+
+    fn open(dir: &Path) -> Storage {
+        let config = at(Some(dir.display().to_string()));
+        Storage::open(&config, Readiness::default()).expect("a storage")
+    }
+
+    #[test]
+    fn paths_are_those_of_the_documentation() {
+        let event = "7/2026-01-02/0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0";
+        assert_eq!(folder().report().as_str(), format!("{event}/report.json"));
+        assert_eq!(
+            folder().minidump().as_str(),
+            format!("{event}/minidump.dmp")
+        );
+        let path = folder().attachment(2, "log.txt");
+        assert_eq!(path.as_str(), format!("{event}/attachments/2-log.txt"));
+    }
+
+    #[tokio::test]
+    async fn no_name_leaves_its_folder() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let storage = open(dir.path());
+        for (n, name) in ["../../x", "a/b", "", "..", "ж %2e#?", &"é".repeat(255)]
+            .iter()
+            .enumerate()
+        {
+            let path = folder().attachment(n, name);
+            assert_eq!(path.as_str().split('/').count(), 5, "{path}");
+            let stored = storage
+                .store(path, &Content::from(vec![1]))
+                .await
+                .expect("stores");
+            assert!(
+                dir.path().join(stored.path.as_str()).is_file(),
+                "{}",
+                stored.path
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_whole_hashed_and_replaced() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let storage = open(dir.path());
+        let piece = limits::STORAGE_PIECE_BYTES;
+        for bytes in [0, 1, piece, piece + 1, 2 * piece] {
+            let content: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
+            let stored = storage
+                .store(folder().minidump(), &content.clone().into())
+                .await
+                .expect("stores");
+            assert_eq!(stored.bytes, bytes as u64);
+            let expected: String = Sha256::digest(&content)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            assert_eq!(stored.sha256, expected);
+            let found = std::fs::read(dir.path().join(stored.path.as_str())).expect("a file");
+            assert!(found == content, "{bytes} bytes differ");
+        }
+        let files = std::fs::read_dir(
+            dir.path()
+                .join(folder().minidump().as_str())
+                .parent()
+                .expect("a folder"),
+        );
+        assert_eq!(
+            files.expect("a folder").count(),
+            1,
+            "nothing is left beside it"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_report_is_found_or_said_to_be_absent() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let storage = open(dir.path());
+        assert_eq!(storage.report(folder()).await.expect("answers"), None);
+        storage
+            .store(folder().report(), &Content::from(b"{}".to_vec()))
+            .await
+            .expect("stores");
+        let report = storage.report(folder()).await.expect("answers");
+        assert_eq!(report.as_deref(), Some(&b"{}"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_storage_that_fails_says_so_until_it_works() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let readiness = Readiness::default();
+        readiness.register(Part::Storage, Need::Required);
+        let config = at(Some(dir.path().display().to_string()));
+        let storage = Storage::open(&config, readiness.clone()).expect("a storage");
+        assert!(readiness.is_ready());
+        let in_the_way = dir.path().join("7");
+        std::fs::write(&in_the_way, "").expect("a file");
+        let content = Content::from(vec![1]);
+        let failed = storage.store(folder().report(), &content).await;
+        assert!(matches!(failed, Err(StorageError::Away(_))));
+        assert!(!readiness.is_ready());
+        std::fs::remove_file(&in_the_way).expect("removes");
+        storage
+            .store(folder().report(), &content)
+            .await
+            .expect("stores");
+        assert!(readiness.is_ready());
+    }
+
+    #[test]
+    fn urls_name_a_directory_or_are_refused_without_their_secrets() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let url = format!("file://{}/new", dir.path().display());
+        assert!(Storage::open(&at(Some(url)), Readiness::default()).is_ok());
+        assert!(dir.path().join("new").is_dir());
+        let bucket = at(Some("s3://key:secret@bucket/".into()));
+        let error = Storage::open(&bucket, Readiness::default()).expect_err("not yet");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("storage.url: expected a directory"),
+            "{text}"
+        );
+        assert!(
+            text.contains("s3://…") && !text.contains("secret"),
+            "{text}"
+        );
+    }
+}

@@ -1,6 +1,5 @@
 //! State in a SQLite file: one connection on a thread of its own, requests that come together in one transaction.
 
-use std::convert::Infallible;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -33,7 +32,7 @@ pub(super) struct Sqlite {
 enum Request {
     Run(Durability, Job),
     /// Answered by dropping the sender.
-    Close(oneshot::Sender<Infallible>),
+    Close(oneshot::Sender<()>),
 }
 
 /// What of a transaction must survive a power cut; everything survives our own death.
@@ -161,9 +160,8 @@ impl Sqlite {
     pub(super) async fn close(&self) {
         let (close, closed) = oneshot::channel();
         if self.requests.send(Request::Close(close)).await.is_ok() {
-            if let Ok(never) = closed.await {
-                match never {}
-            }
+            // It never answers: the sender goes when the file is closed.
+            let _closed = closed.await;
         }
     }
 
@@ -347,4 +345,139 @@ fn unreadable(what: &str) -> StateError {
 
 fn stopped() -> StateError {
     StateError::Away("its thread takes no more requests".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+
+    use super::*;
+    use crate::outcome::{Failure, Verdict};
+
+    fn outcome(verdict: Verdict) -> Outcome {
+        Outcome {
+            event_id: EventId::random(),
+            project_id: ProjectId::new(1).expect("not zero"),
+            verdict,
+            received_at: Timestamp::now(),
+            finished_at: Timestamp::now(),
+            attempts: 1,
+            partition: None,
+            offset: None,
+        }
+    }
+
+    async fn open(dir: &tempfile::TempDir) -> Result<Sqlite, StateError> {
+        Sqlite::open(&dir.path().join("made").join("state.db")).await
+    }
+
+    #[tokio::test]
+    async fn everything_survives_a_restart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let project = ProjectId::new(u64::MAX).expect("not zero");
+        let timed_out = outcome(Verdict::Failed(Failure::ParserTimeout {
+            limit_seconds: 1.0,
+        }));
+        let open_event = EventId::random();
+        let store = open(&dir).await.expect("opens");
+        let key = store.project_key(project).await.expect("a key");
+        store
+            .finish(vec![timed_out.clone()])
+            .await
+            .expect("finishes");
+        assert_eq!(store.begin_attempt(open_event).await.expect("begins"), 1);
+        let ledger = store.ledger().await.expect("a ledger");
+        assert_eq!((ledger.accepted, ledger.failed()), (1, 1));
+        store.close().await;
+        assert!(store.ledger().await.is_err(), "closed");
+
+        let store = open(&dir).await.expect("opens again");
+        assert_eq!(store.project_key(project).await.expect("a key"), key);
+        assert_eq!(store.begin_attempt(open_event).await.expect("begins"), 2);
+        assert_eq!(store.ledger().await.expect("a ledger"), ledger);
+        let again = store
+            .finish(vec![timed_out.clone()])
+            .await
+            .expect("finishes");
+        assert_eq!(again, [Finished::Already(timed_out)]);
+    }
+
+    #[tokio::test]
+    async fn an_old_outcome_is_forgotten_and_stays_in_the_ledger() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await.expect("opens");
+        let mut outcomes = Vec::new();
+        for _ in 0..=limits::STATE_PRUNE_ROWS_MAX {
+            let finished_at = Timestamp::now() - 2.hours();
+            outcomes.push(Outcome {
+                finished_at,
+                ..outcome(Verdict::Processed)
+            });
+        }
+        let recent = outcome(Verdict::Processed);
+        let (old, young) = (outcomes[0].event_id, recent.event_id);
+        outcomes.push(recent);
+        store.finish(outcomes).await.expect("finishes");
+        let ledger = store.ledger().await.expect("a ledger");
+        store
+            .prune(Timestamp::now() - 1.hours())
+            .await
+            .expect("prunes");
+        let statuses = store.statuses(vec![old, young]).await.expect("statuses");
+        assert!(statuses[0].is_none() && statuses[1].is_some());
+        assert_eq!(store.ledger().await.expect("a ledger"), ledger);
+        let left = |connection: &Connection| {
+            Ok(
+                connection.query_row("SELECT count(*) FROM events", [], |row| {
+                    row.get::<_, i64>(0)
+                })?,
+            )
+        };
+        assert_eq!(
+            store.run(Durability::Process, left).await.expect("counts"),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn a_request_that_fails_takes_only_its_own_changes_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await.expect("opens");
+        let good = store.finish(vec![outcome(Verdict::Processed)]);
+        let bad = store.run(Durability::Process, |connection| {
+            count(connection, stored::ACCEPTED)?;
+            connection.execute("INSERT INTO nowhere VALUES (1)", [])?;
+            Ok(())
+        });
+        let (good, bad) = tokio::join!(good, bad);
+        assert_eq!(good.expect("finishes"), [Finished::First]);
+        assert!(matches!(bad, Err(StateError::Away(_))));
+        assert_eq!(store.ledger().await.expect("a ledger").accepted, 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_a_newer_version_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = open(&dir).await.expect("opens");
+        let newer =
+            |connection: &Connection| Ok(connection.pragma_update(None, "user_version", 2)?);
+        store
+            .run(Durability::Machine, newer)
+            .await
+            .expect("updates");
+        store.close().await;
+        assert!(matches!(open(&dir).await, Err(StateError::Unreadable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_cannot_be_is_named_with_its_key() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let error = Sqlite::open(&file.path().join("state.db"))
+            .await
+            .expect_err("no directory");
+        assert!(
+            error.to_string().starts_with("data.dir: expected"),
+            "{error}"
+        );
+    }
 }
