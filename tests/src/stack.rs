@@ -1,6 +1,6 @@
 //! The built binary, running: as one process on its embedded defaults, or as relay and processor with Kafka and Redis.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -310,16 +310,21 @@ impl Stack {
 
     /// Insists that the reports and outcomes topics hold exactly one committed record for each of `ids`, and no other.
     pub fn one_report_each<'a>(&self, ids: impl IntoIterator<Item = &'a str>) {
-        let expected: BTreeMap<String, usize> =
-            ids.into_iter().map(|id| (id.to_owned(), 1)).collect();
+        let expected: BTreeSet<String> = ids.into_iter().map(str::to_owned).collect();
         for topic in [&self.topics().reports, &self.topics().outcomes] {
-            let mut seen = BTreeMap::new();
-            for record in kafka::read_all(&self.broker, topic, Isolation::Committed) {
-                let id = record.json()["event_id"].as_str().map(str::to_owned);
-                *seen.entry(id.expect("an event id")).or_insert(0) += 1;
-            }
-            assert_eq!(seen, expected, "in {topic}");
+            assert_eq!(self.events_told_once(topic), expected, "in {topic}");
         }
+    }
+
+    /// The events a results topic tells about; panics when it tells about one twice.
+    pub fn events_told_once(&self, topic: &str) -> BTreeSet<String> {
+        let mut seen = BTreeSet::new();
+        for record in kafka::read_all(&self.broker, topic, Isolation::Committed) {
+            let id = record.json()["event_id"].as_str().map(str::to_owned);
+            let id = id.expect("an event id");
+            assert!(seen.insert(id.clone()), "{topic} tells about {id} twice");
+        }
+        seen
     }
 
     /// Admin addresses of every role.

@@ -94,12 +94,11 @@ fn contents() -> Vec<Refusal> {
 }
 
 fn limits() -> Vec<Refusal> {
-    let bomb = encodings::gzip(&Form::minidump(&vec![0; 300 * MIB]).finish());
-    // A bomb of zeros is no minidump, which is seen at its first bytes: one that is, is swallowed up to the limit.
-    let mut dump_bomb = dumps::small();
-    dump_bomb.resize(300 * MIB, 0);
-    let dump_bomb = encodings::gzip(&Form::minidump(&dump_bomb).finish());
-    assert!(bomb.len() < 2 * MIB && dump_bomb.len() < 2 * MIB);
+    // A header that passes, and zeros without end behind it.
+    let mut bomb = dumps::small();
+    bomb.resize(300 * MIB, 0);
+    let bomb = encodings::gzip(&Form::minidump(&bomb).finish());
+    assert!(bomb.len() < 2 * MIB, "a bomb is small: {}", bomb.len());
     let over = Form::minidump(&dumps::sized(LIMIT_BYTES + MIB, 3)).finish();
     let many = (0..40).fold(Form::minidump(&dumps::small()), |form, number| {
         form.file(&format!("file-{number}"), "a.log", b"x")
@@ -108,11 +107,10 @@ fn limits() -> Vec<Refusal> {
         form.field(&format!("field-{number}"), &"v".repeat(64 * 1024))
     });
     let fields = fields.file("upload_file_minidump", "a.dmp", &dumps::small());
-    let gzipped = |body| post(body).header("Content-Encoding", "gzip");
+    let bomb = post(bomb).header("Content-Encoding", "gzip");
     let chunked = post(over.clone()).transfer(Transfer::Chunked);
     vec![
-        refusal(413, "body_too_large", LIMIT, gzipped(dump_bomb)),
-        refusal(413, "body_too_large", LIMIT, gzipped(bomb)),
+        refusal(413, "body_too_large", LIMIT, bomb),
         refusal(413, "body_too_large", LIMIT, post(over)),
         refusal(413, "body_too_large", LIMIT, chunked),
         refusal(413, "too_many_attachments", "30", post(many.finish())),
