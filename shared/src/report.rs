@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::id::{EventId, ProjectId};
@@ -107,7 +108,7 @@ pub struct CrashDetails {
     /// Crashpad's annotations inside the dump.
     pub annotations: BTreeMap<String, String>,
     /// rust-minidump's own JSON.
-    pub minidump: Option<Value>,
+    pub minidump: Option<RawJson>,
 }
 
 /// An operating system.
@@ -248,4 +249,77 @@ pub struct Processing {
     pub seconds: f64,
     /// What was odd, and accepted all the same.
     pub warnings: Vec<String>,
+}
+
+/// JSON text that goes through as it is: it is written out without being taken apart. Equal when the texts are.
+#[derive(Clone, Debug)]
+pub struct RawJson(Box<RawValue>);
+
+impl RawJson {
+    /// Checks that `text` is JSON and keeps it.
+    ///
+    /// # Errors
+    /// Where and why it is not JSON.
+    pub fn new(text: String) -> Result<Self, serde_json::Error> {
+        RawValue::from_string(text).map(Self)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+}
+
+impl PartialEq for RawJson {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Serialize for RawJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawJson {
+    /// Through a value: serde hands flattened fields on as such, and then there is no text left to keep.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        to_raw_value(&value)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_json_passes_through_a_flattened_report_field() {
+        let text = r#"{"threads":[1,2],"z":1,"a":18446744073709551615}"#;
+        let details = CrashDetails {
+            minidump: RawJson::new(text.into()).ok(),
+            ..CrashDetails::default()
+        };
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Holder {
+            id: u32,
+            #[serde(flatten)]
+            crash: CrashDetails,
+        }
+        let written = serde_json::to_string(&Holder {
+            id: 1,
+            crash: details,
+        })
+        .expect("encodes");
+        assert!(written.contains(text), "{written}");
+        let read: Holder = serde_json::from_str(&written).expect("reads back");
+        let minidump = read.crash.minidump.expect("is there");
+        let value: Value = serde_json::from_str(minidump.as_str()).expect("is JSON");
+        assert_eq!(value["a"], u64::MAX);
+        assert!(RawJson::new("{".into()).is_err());
+    }
 }

@@ -1,0 +1,176 @@
+use proptest::prelude::*;
+use shared::report::RawJson;
+
+use super::*;
+
+#[path = "../../../tests/dumps/mod.rs"]
+mod dumps;
+
+use dumps::{CRASHED_THREAD, SMALL, Shape, System};
+
+fn read(dump: &[u8]) -> Result<ParsedDump, Unreadable> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(parse(dump, &symbol_provider()))
+}
+
+#[test]
+fn each_system_tells_what_crashed_and_where() {
+    for system in System::ALL {
+        let (os, arch, kind, reason) = match system {
+            System::Linux => ("Linux", "amd64", "SIGSEGV", "SIGSEGV / SEGV_MAPERR"),
+            System::Windows => (
+                "Windows NT",
+                "amd64",
+                "EXCEPTION_ACCESS_VIOLATION",
+                "EXCEPTION_ACCESS_VIOLATION_WRITE",
+            ),
+            System::MacOs => (
+                "Mac OS X",
+                "arm64",
+                "EXC_BAD_ACCESS",
+                "EXC_BAD_ACCESS / KERN_INVALID_ADDRESS",
+            ),
+        };
+        let parsed = read(&dumps::crash(system, SMALL)).expect("readable");
+        assert_eq!(parsed.warnings, Vec::<String>::new(), "{system:?}");
+        let details = parsed.details;
+        assert_eq!(details.os.expect("is told").name, os);
+        assert_eq!(details.cpu.expect("is told").arch, arch);
+        assert_eq!(details.process.pid, Some(4242));
+        let crash = details.crash.expect("is told");
+        assert_eq!((crash.kind.as_str(), crash.reason.as_str()), (kind, reason));
+        assert_eq!(crash.address.as_deref(), Some("0x45"));
+        assert_eq!(crash.thread, Some(1));
+
+        let thread = &details.threads[1];
+        assert_eq!(thread.id, CRASHED_THREAD);
+        assert_eq!(thread.name.as_deref(), Some("worker 1"));
+        assert!(thread.frames.len() > 1, "{system:?}: the stack was walked");
+        let top = &thread.frames[0];
+        assert_eq!(top.ip, "0x401230");
+        assert_eq!(top.module.as_deref(), Some(file_name(system.program())));
+        assert_eq!(top.module_offset.as_deref(), Some("0x1230"));
+        assert_eq!(top.trust, "context");
+        let expected = format!("{}+0x1230", file_name(system.program()));
+        assert_eq!(details.signature, Some(expected));
+    }
+}
+
+#[test]
+fn modules_are_listed_by_address_with_their_ids() {
+    let parsed = read(&dumps::crash(System::Windows, SMALL)).expect("readable");
+    let modules = parsed.details.modules;
+    assert_eq!(modules.len(), 2);
+    assert_eq!(modules[0].name, System::Windows.program());
+    assert_eq!(modules[0].base, "0x400000");
+    assert_eq!(modules[0].size, u64::from(dumps::MODULE_BYTES));
+    assert_eq!(modules[0].symbols, Symbols::Missing);
+    assert_eq!(modules[0].code_id.as_deref(), Some("5a5a5a5a10000"));
+    let debug_id = modules[0].debug_id.as_deref().expect("is told");
+    assert_eq!(debug_id.len(), 33, "{debug_id}");
+    assert_eq!(modules[1].base, "0x410000");
+}
+
+#[test]
+fn annotations_are_those_crashpad_itself_would_send() {
+    let parsed = read(&dumps::crash(System::Linux, SMALL)).expect("readable");
+    let annotations: Vec<(&str, &str)> = parsed
+        .details
+        .annotations
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let expected = [
+        ("channel", "nightly"),
+        ("gpu", "none"),
+        ("list_annotations", "first\nsecond"),
+        ("ptype", "renderer"),
+    ];
+    assert_eq!(annotations, expected);
+    assert_eq!(parsed.details.process.kind.as_deref(), Some("renderer"));
+}
+
+#[test]
+fn the_librarys_own_json_comes_along() {
+    let parsed = read(&dumps::crash(System::Linux, SMALL)).expect("readable");
+    let text = String::from_utf8(parsed.json).expect("UTF-8");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(json["crash_info"]["type"], "SIGSEGV / SEGV_MAPERR");
+    assert!(RawJson::new(text).is_ok());
+}
+
+#[test]
+fn an_endless_stack_is_cut() {
+    let shape = Shape {
+        stack_words: 20 * FRAMES_PER_THREAD_MAX as u32,
+        ..SMALL
+    };
+    let parsed = read(&dumps::crash(System::Linux, shape)).expect("readable");
+    let threads = &parsed.details.threads;
+    assert_eq!(threads[1].frames.len(), FRAMES_PER_THREAD_MAX);
+    assert!(
+        parsed.warnings[0].contains("frames"),
+        "{:?}",
+        parsed.warnings
+    );
+}
+
+#[test]
+fn what_cannot_be_read_is_said_in_words() {
+    let whole = dumps::crash(System::Linux, SMALL);
+    let mut foreign = whole.clone();
+    foreign[..4].copy_from_slice(b"ELF!");
+    let mut later = whole.clone();
+    later[4..6].copy_from_slice(&[1, 2]);
+    let mut no_directory = whole[..32].to_vec();
+    no_directory[8..12].copy_from_slice(&3_u32.to_le_bytes());
+    let mut empty_directory = whole[..32].to_vec();
+    empty_directory[8..12].copy_from_slice(&0_u32.to_le_bytes());
+    for (dump, expected) in [
+        (&b""[..], "header of 32 bytes, found 0 bytes"),
+        (&whole[..31], "header of 32 bytes, found 31 bytes"),
+        (&foreign, "\"MDMP\", found \"ELF!\""),
+        (&later, "version"),
+        (&no_directory, "stream directory lies outside the 32 bytes"),
+        (&empty_directory, "thread list is missing"),
+    ] {
+        let error = read(dump).expect_err(expected).error;
+        assert!(
+            error.contains(expected),
+            "expected {expected}, found {error}"
+        );
+    }
+}
+
+#[test]
+fn a_dump_cut_anywhere_is_parsed_or_refused() {
+    let whole = dumps::crash(System::Linux, SMALL);
+    let parsed = (0..whole.len())
+        .step_by(7)
+        .filter(|end| read(&whole[..*end]).is_ok())
+        .count();
+    assert_eq!(parsed, 0, "the directory is at the end");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_damaged_dump_never_panics(
+        system in proptest::sample::select(&System::ALL[..]),
+        flips in proptest::collection::vec((any::<proptest::sample::Index>(), 0_u8..8), 1..20),
+    ) {
+        let mut dump = dumps::crash(system, SMALL);
+        for (index, bit) in flips {
+            let at = index.index(dump.len());
+            dump[at] ^= 1 << bit;
+        }
+        if let Ok(parsed) = read(&dump) {
+            prop_assert!(parsed.details.signature.is_some());
+            let text = String::from_utf8(parsed.json).expect("UTF-8");
+            prop_assert!(RawJson::new(text).is_ok());
+        }
+    }
+}
