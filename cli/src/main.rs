@@ -1,1 +1,5 @@
+//! `crashferry`, the one binary.
+
+mod admin;
+
 fn main() {}

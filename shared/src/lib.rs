@@ -20,3 +20,4 @@ pub mod size_limit;
 pub mod spool;
 pub mod state;
 pub mod storage;
+pub mod telemetry;

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What readiness is made of.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Part {
     /// A broker answers.
     Broker,
@@ -29,6 +28,30 @@ pub enum Part {
     Storage,
     /// Parser processes start and answer.
     Parser,
+}
+
+impl Part {
+    /// Its name in `/readyz` and in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Topic => "topic",
+            Self::Limit => "limit",
+            Self::Producer => "producer",
+            Self::Consumer => "consumer",
+            Self::Spool => "spool",
+            Self::State => "state",
+            Self::Storage => "storage",
+            Self::Parser => "parser",
+        }
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 /// Whether a part works.
@@ -135,11 +158,12 @@ impl Entry {
 }
 
 fn log(part: Part, entry: &Entry) {
+    let part = part.as_str();
     match (&entry.state, entry.need) {
-        (PartState::Ready, _) => tracing::info!(?part, "ready"),
-        (PartState::NotReady { why }, Need::Required) => tracing::error!(?part, why, "not ready"),
+        (PartState::Ready, _) => tracing::info!(part, "ready"),
+        (PartState::NotReady { why }, Need::Required) => tracing::error!(part, why, "not ready"),
         (PartState::NotReady { why }, Need::Informative) => {
-            tracing::warn!(?part, why, "not ready");
+            tracing::warn!(part, why, "not ready");
         }
     }
 }

@@ -1,0 +1,269 @@
+//! The operators' listener: health, readiness, metrics, and a page that shows them.
+
+use std::net::SocketAddr;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use shared::config::Secret;
+use shared::metrics;
+use shared::readiness::PartSnapshot;
+use shared::services::Services;
+use subtle::ConstantTimeEq;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Serves operators on `listener` until `shutdown`. With a `token`, who has it may ask from anywhere; without one only
+/// this machine may.
+///
+/// # Errors
+/// What the listener says when it cannot go on.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    token: Option<Secret>,
+    services: Services,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let app = app(token, services).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, app)
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+}
+
+fn app(token: Option<Secret>, services: Services) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(show_metrics))
+        .layer(middleware::from_fn_with_state(token, admit))
+        .with_state(services)
+}
+
+/// Lets this machine in, and who has the token.
+async fn admit(
+    State(token): State<Option<Secret>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // A listener for both families sees IPv4 peers as ::ffff:a.b.c.d.
+    if peer.ip().to_canonical().is_loopback() {
+        return next.run(request).await;
+    }
+    match token {
+        None => {
+            let remedy = "only this machine may ask: set admin.token and send it as `Authorization: Bearer TOKEN`\n";
+            (StatusCode::FORBIDDEN, remedy).into_response()
+        }
+        Some(token) if has(&token, request.headers()) => next.run(request).await,
+        Some(_) => {
+            let challenge = [(WWW_AUTHENTICATE, "Bearer")];
+            let remedy = "expected `Authorization: Bearer TOKEN` with the value of admin.token\n";
+            (StatusCode::UNAUTHORIZED, challenge, remedy).into_response()
+        }
+    }
+}
+
+fn has(token: &Secret, headers: &HeaderMap) -> bool {
+    let given = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.as_bytes().split_at_checked(7))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
+        .map(|(_, given)| given.trim_ascii());
+    given.is_some_and(|given| given.ct_eq(token.expose().as_bytes()).into())
+}
+
+async fn readyz(State(services): State<Services>) -> Response {
+    let snapshot = services.readiness.snapshot();
+    let status = if snapshot.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, [(CACHE_CONTROL, "no-store")], Json(snapshot)).into_response()
+}
+
+async fn show_metrics(State(services): State<Services>) -> Response {
+    (
+        [(CONTENT_TYPE, metrics::CONTENT_TYPE)],
+        services.metrics.encode(),
+    )
+        .into_response()
+}
+
+async fn page(State(services): State<Services>) -> Html<String> {
+    let snapshot = services.readiness.snapshot();
+    let title = if snapshot.ready { "ready" } else { "not ready" };
+    let parts: String = snapshot.parts.iter().map(part_row).collect();
+    let ledger = services.metrics.ledger.get().map_or_else(
+        || "<p>not read yet</p>".to_owned(),
+        |ledger| {
+            format!(
+                "<p>{} accepted = {} processed + {} failed + {} in flight</p>",
+                ledger.accepted,
+                ledger.processed,
+                ledger.failed(),
+                ledger.in_flight()
+            )
+        },
+    );
+    Html(format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Crashferry: {title}</title>\
+         <h1>Crashferry: {title}</h1>\
+         <table><tr><th>part<th>state<th>since<th>why{parts}</table>\
+         <h2>Ledger</h2>{ledger}\
+         <p><a href=\"readyz\">readyz</a> <a href=\"healthz\">healthz</a> <a href=\"metrics\">metrics</a></p></html>\n"
+    ))
+}
+
+fn part_row(part: &PartSnapshot) -> String {
+    let need = if part.required { "" } else { " (informative)" };
+    format!(
+        "<tr><td>{}{need}<td>{}<td>{}<td>{}",
+        part.part.as_str(),
+        part.state.replace('_', " "),
+        part.since,
+        escape(part.why.as_deref().unwrap_or_default())
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use axum::extract::connect_info::MockConnectInfo;
+    use shared::config::{self, Role};
+    use shared::readiness::{Need, Part, PartState};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    const HERE: [u8; 4] = [127, 0, 0, 1];
+    const ELSEWHERE: [u8; 4] = [192, 0, 2, 1];
+
+    struct Admin {
+        services: Services,
+        token: Option<Secret>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Admin {
+        async fn new(token: Option<&str>) -> Self {
+            let dir = tempfile::tempdir().expect("a directory");
+            let data = dir.path().display().to_string();
+            let mut environment = vec![("CRASHFERRY__DATA__DIR".to_owned(), data)];
+            environment
+                .extend(token.map(|token| ("CRASHFERRY__ADMIN__TOKEN".into(), token.into())));
+            let config = config::load(None, environment).expect("a configuration");
+            let services = Services::open(&config, Role::Standalone).await;
+            Self {
+                services: services.expect("services"),
+                token: config.admin.token,
+                _dir: dir,
+            }
+        }
+
+        /// The status and body that a peer at `address` gets.
+        async fn get(&self, path: &str, address: [u8; 4], header: &str) -> (u16, String) {
+            let peer = SocketAddr::from((Ipv4Addr::from(address), 1000));
+            let app = app(self.token.clone(), self.services.clone()).layer(MockConnectInfo(peer));
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .await
+                .expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let server = axum::serve(listener, app).into_future();
+            let ask = async {
+                let mut stream = TcpStream::connect(address).await.expect("connects");
+                let request = format!("GET {path} HTTP/1.0\r\n{header}\r\n");
+                stream.write_all(request.as_bytes()).await.expect("asks");
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.expect("answers");
+                answer
+            };
+            let answer = tokio::select! {
+                answer = ask => answer,
+                _ = server => panic!("the server ended"),
+            };
+            let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+            let status = head[9..12].parse().expect("a status");
+            (status, body.to_owned())
+        }
+    }
+
+    #[tokio::test]
+    async fn readiness_decides_the_status_and_names_the_part() {
+        let admin = Admin::new(None).await;
+        let readiness = &admin.services.readiness;
+        readiness.register(Part::Broker, Need::Required);
+        readiness.set(Part::Broker, PartState::not_ready("no <broker> answers"));
+        let (status, body) = admin.get("/readyz", HERE, "").await;
+        assert_eq!(status, 503);
+        assert!(body.contains("no <broker> answers"), "{body}");
+        let (_, page) = admin.get("/", HERE, "").await;
+        assert!(page.contains("no &lt;broker> answers"), "{page}");
+        assert!(
+            page.contains("0 accepted = 0 processed + 0 failed + 0 in flight"),
+            "{page}"
+        );
+        readiness.set(Part::Broker, PartState::Ready);
+        assert_eq!(admin.get("/readyz", HERE, "").await.0, 200);
+        assert_eq!(admin.get("/healthz", HERE, "").await, (200, "ok".into()));
+        let (_, metrics) = admin.get("/metrics", HERE, "").await;
+        assert!(
+            metrics.contains("crashferry_ledger_events{state=\"in_flight\"} 0"),
+            "{metrics}"
+        );
+        assert!(metrics.ends_with("# EOF\n"));
+    }
+
+    #[tokio::test]
+    async fn without_a_token_only_this_machine_is_answered() {
+        let admin = Admin::new(None).await;
+        for path in ["/", "/healthz", "/readyz", "/metrics", "/nowhere"] {
+            let (status, body) = admin
+                .get(path, ELSEWHERE, "Authorization: Bearer x\r\n")
+                .await;
+            assert_eq!(status, 403, "{path}");
+            assert!(body.contains("set admin.token"), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn with_a_token_who_has_it_is_answered() {
+        let admin = Admin::new(Some("open sesame")).await;
+        for given in ["Bearer open sesame", "bearer open sesame "] {
+            let header = format!("Authorization: {given}\r\n");
+            assert_eq!(
+                admin.get("/healthz", ELSEWHERE, &header).await.0,
+                200,
+                "{given}"
+            );
+        }
+        for given in [
+            "",
+            "Bearer ",
+            "Bearer open",
+            "Basic open sesame",
+            "open sesame",
+        ] {
+            let header = format!("Authorization: {given}\r\n");
+            assert_eq!(
+                admin.get("/healthz", ELSEWHERE, &header).await.0,
+                401,
+                "{given}"
+            );
+        }
+        assert_eq!(admin.get("/healthz", HERE, "").await.0, 200);
+    }
+}
