@@ -1,1 +1,81 @@
-//! x
+//! Crashferry's relay: takes crash uploads over HTTP and answers 200 once they are durable.
+//!
+//! The way of one upload, file by file: [`server`] accepts the connection, [`app`] finds the endpoint, [`endpoints`]
+//! check the key ([`auth`]) and hand the body to [`receive`]. There it is read through [`decode`] and [`multipart`]
+//! into [`upload`] (its bytes through [`body`] into memory or the spool), checked by [`validate`], its fields put
+//! together by [`form`]. The envelope goes through [`delivery`]; the receipt makes the 200. Whatever goes wrong on the
+//! way is an [`error`].
+
+mod app;
+pub mod auth;
+pub mod body;
+pub mod budget;
+pub mod decode;
+pub mod delivery;
+mod endpoints;
+pub mod error;
+pub mod file_name;
+pub mod form;
+mod limits;
+pub mod multipart;
+pub mod part_head;
+pub mod receive;
+mod publish;
+mod refused_body;
+mod request_id;
+mod server;
+pub mod upload;
+pub mod validate;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use shared::config::Config;
+use shared::kafka::KafkaError;
+use shared::services::Services;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::delivery::Delivery;
+
+/// Why the relay does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// Its address cannot be had.
+    #[error("relay.listen: expected to listen on {address}, found: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Its queue cannot be used as it is configured.
+    #[error(transparent)]
+    Queue(#[from] KafkaError),
+}
+
+/// Takes uploads until `shutdown`; then finishes those under way, for at most `shutdown_timeout`.
+///
+/// # Errors
+/// [`RelayError`] when it cannot begin.
+pub async fn run(
+    config: Arc<Config>,
+    services: Services,
+    shutdown: CancellationToken,
+) -> Result<(), RelayError> {
+    let address = config.relay.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| RelayError::Listen { address, error })?;
+    // The queue outlives the listener: uploads under way at the end still go through it.
+    let queue_shutdown = CancellationToken::new();
+    let delivery = Delivery::open(&config, &services, queue_shutdown.clone()).await?;
+    let app = Arc::new(App::new(&config, services, delivery.clone()));
+    tracing::info!(%address, "taking uploads");
+    server::serve(listener, Arc::clone(&app), shutdown).await;
+    app.close(config.shutdown_timeout.get()).await;
+    queue_shutdown.cancel();
+    delivery.close().await;
+    Ok(())
+}

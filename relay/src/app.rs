@@ -1,0 +1,208 @@
+//! From any request to its endpoint: paths as clients write them, CORS, request ids, and what all endpoints share.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use shared::config::Config;
+use shared::services::Services;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Level};
+
+use crate::auth::KeyRing;
+use crate::delivery::Delivery;
+use crate::endpoints;
+use crate::error::Rejection;
+use crate::receive::Intake;
+use crate::refused_body;
+use crate::request_id::{REQUEST_ID, request_id};
+
+/// What Sentry's clients are told to send and to read.
+const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "x-sentry-auth,x-requested-with,x-forwarded-for,origin,referer,accept,content-type,authentication,authorization,content-encoding,transfer-encoding",
+);
+const EXPOSED_HEADERS: HeaderValue =
+    HeaderValue::from_static("x-sentry-error,x-sentry-rate-limits,retry-after");
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
+const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("POST");
+const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("3600");
+
+/// What every endpoint works with.
+pub(crate) struct App {
+    pub(crate) keys: KeyRing,
+    pub(crate) intake: Intake,
+    pub(crate) delivery: Delivery,
+    pub(crate) services: Services,
+    /// Publishing and draining, which outlive their requests.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// The address a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// The endpoints, and the way to them.
+#[derive(Clone)]
+pub(crate) struct Routes(TowerToHyperService<Router>);
+
+impl App {
+    pub(crate) fn new(config: &Config, services: Services, delivery: Delivery) -> Self {
+        // The other half is the queue's, for chunks on their way.
+        let memory_bytes = config.relay.max_inflight_bytes.get() / 2;
+        let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        let spool = services.spool.clone();
+        Self {
+            keys: KeyRing::new(&config.projects),
+            intake: Intake::new(config.limits, spool, memory_bytes, &services.metrics),
+            delivery,
+            services,
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// The answer to an upload that is refused, counted and logged; the rest of its body is seen to.
+    pub(crate) fn refuse(&self, rejection: Rejection, headers: &HeaderMap, body: Body) -> Response {
+        let (status, reason) = (rejection.status().as_u16(), rejection.reason());
+        self.services.metrics.count_rejected(status, reason);
+        log(&rejection);
+        if !refused_body::is_held_back(headers) {
+            self.tasks.spawn(refused_body::drain(body));
+        }
+        rejection.into_response()
+    }
+
+    /// Waits for what is still being published.
+    pub(crate) async fn close(&self, at_most: Duration) {
+        self.tasks.close();
+        if tokio::time::timeout(at_most, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            let tasks = self.tasks.len();
+            tracing::warn!(
+                tasks,
+                "uploads without an answer are cut off at the end of shutdown_timeout"
+            );
+        }
+    }
+}
+
+pub(crate) fn log(rejection: &Rejection) {
+    let (status, reason) = (rejection.status().as_u16(), rejection.reason());
+    let error = rejection as &dyn std::error::Error;
+    match rejection.level() {
+        Level::ERROR => tracing::error!(status, reason, error, "refused"),
+        Level::WARN => tracing::warn!(status, reason, error, "refused"),
+        Level::INFO => tracing::info!(status, reason, error, "refused"),
+        Level::DEBUG | Level::TRACE => tracing::debug!(status, reason, error, "refused"),
+    }
+}
+
+impl Routes {
+    pub(crate) fn new(app: Arc<App>) -> Self {
+        // Paths come here without a slash at their end, see `plain_path`.
+        let router = Router::new()
+            .route("/api/{project}/minidump", post(endpoints::minidump::upload))
+            .route(
+                "/api/{project}/events/{event}",
+                get(endpoints::event::status),
+            )
+            .fallback(async || Rejection::UnknownPath)
+            .method_not_allowed_fallback(async || Rejection::WrongMethod)
+            .with_state(app);
+        Self(TowerToHyperService::new(router))
+    }
+
+    /// Answers a request, whatever it is.
+    pub(crate) async fn answer(
+        self,
+        mut request: Request<hyper::body::Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response, Infallible> {
+        let id = request_id(request.headers());
+        let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
+        let mut response = if request.method() == Method::OPTIONS {
+            preflight()
+        } else {
+            plain_path(request.uri_mut());
+            request.extensions_mut().insert(Peer(peer));
+            self.0.call(request).instrument(span).await?
+        };
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id);
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
+        Ok(response)
+    }
+}
+
+fn preflight() -> Response {
+    let mut response = ().into_response();
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS);
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+    headers.insert(ACCESS_CONTROL_MAX_AGE, PREFLIGHT_SECONDS);
+    response
+}
+
+/// Folds `//` into `/` and drops a slash at the end: DSNs are pasted together in every way.
+fn plain_path(uri: &mut Uri) {
+    let path = uri.path();
+    if !path.contains("//") && !path.ends_with('/') {
+        return;
+    }
+    let mut plain = String::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        plain.push('/');
+        plain.push_str(segment);
+    }
+    if plain.is_empty() {
+        plain.push('/');
+    }
+    if let Some(query) = uri.query() {
+        plain.push('?');
+        plain.push_str(query);
+    }
+    let mut parts = std::mem::take(uri).into_parts();
+    // INVARIANT: what was valid in the path stays so without some of its slashes.
+    let plain = PathAndQuery::try_from(plain).expect("a path");
+    parts.path_and_query = Some(plain);
+    *uri = Uri::from_parts(parts).expect("the same parts");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_may_have_slashes_to_spare() {
+        for (written, plain) in [
+            ("/api/1/minidump", "/api/1/minidump"),
+            ("/api/1/minidump/", "/api/1/minidump"),
+            (
+                "//api//1/minidump//?sentry_key=a//b",
+                "/api/1/minidump?sentry_key=a//b",
+            ),
+            ("http://host//api/1/minidump/", "http://host/api/1/minidump"),
+            ("/", "/"),
+            ("//?a", "/?a"),
+        ] {
+            let mut uri: Uri = written.parse().expect("a path");
+            plain_path(&mut uri);
+            assert_eq!(uri.to_string(), plain, "{written}");
+        }
+    }
+}

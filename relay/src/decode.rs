@@ -1,0 +1,401 @@
+//! A request body as a stream of decoded pieces: every byte counted, encoded and decoded, before anybody keeps it.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_compression::tokio::bufread::{
+    BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder,
+};
+use async_compression::zstd::DParameter;
+use axum::body::{Body, HttpBody};
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
+use prometheus_client::metrics::counter::Counter;
+use shared::config::ByteSize;
+use shared::metrics::Metrics;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::io::StreamReader;
+
+use crate::error::{Rejection, TooLarge};
+use crate::limits::{
+    BODY_IDLE_TIMEOUT, BODY_TIME_MAX, DECODED_PIECE_BYTES, DECODED_TURN_BYTES, WIDE_DECODER_WAIT,
+    ZSTD_WINDOW_LOG_MAX,
+};
+
+/// Why a body cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// An encoding that we do not know, or several.
+    #[error("expected one Content-Encoding out of gzip, deflate, br and zstd, found {found:?}")]
+    UnsupportedEncoding {
+        /// The header.
+        found: String,
+    },
+    /// The bytes are not what the encoding says.
+    #[error("expected a whole {encoding} stream, found a broken or cut one")]
+    BrokenEncoding {
+        /// The encoding.
+        encoding: &'static str,
+        /// What the decoder said.
+        #[source]
+        error: io::Error,
+    },
+    /// The connection ended first.
+    #[error("the connection ended before the body did")]
+    Cut {
+        /// What the connection said.
+        #[source]
+        error: axum::Error,
+    },
+    /// The client sends nothing any more.
+    #[error(
+        "expected more of the body within {BODY_IDLE_TIMEOUT:?}, and all of it within {BODY_TIME_MAX:?}"
+    )]
+    Stalled,
+}
+
+impl BodyError {
+    /// The reason's name, part of the interface.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UnsupportedEncoding { .. } => "unsupported_encoding",
+            Self::BrokenEncoding { .. } => "broken_encoding",
+            Self::Cut { .. } => "cut_body",
+            Self::Stalled => "stalled_body",
+        }
+    }
+}
+
+/// What a body is compressed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// With nothing.
+    Identity,
+    /// RFC 1952
+    Gzip,
+    /// RFC 1950 as the standard says, or RFC 1951 as some do.
+    Deflate,
+    /// RFC 7932
+    Brotli,
+    /// RFC 8878
+    Zstd,
+}
+
+impl Encoding {
+    /// What the request says. `UTF-8` and an empty value are mistakes that clients make, and mean nothing.
+    ///
+    /// # Errors
+    /// [`BodyError::UnsupportedEncoding`].
+    pub fn of(headers: &HeaderMap) -> Result<Self, BodyError> {
+        let mut values = headers.get_all(header::CONTENT_ENCODING).into_iter();
+        let Some(value) = values.next() else {
+            return Ok(Self::Identity);
+        };
+        let found = || BodyError::UnsupportedEncoding {
+            found: String::from_utf8_lossy(value.as_bytes())
+                .chars()
+                .take(80)
+                .collect(),
+        };
+        if values.next().is_some() {
+            return Err(found());
+        }
+        match value
+            .as_bytes()
+            .trim_ascii()
+            .to_ascii_lowercase()
+            .as_slice()
+        {
+            b"" | b"identity" | b"utf-8" => Ok(Self::Identity),
+            b"gzip" | b"x-gzip" => Ok(Self::Gzip),
+            b"deflate" => Ok(Self::Deflate),
+            b"br" => Ok(Self::Brotli),
+            b"zstd" => Ok(Self::Zstd),
+            _ => Err(found()),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// The turns of uploads whose decoders need megabytes.
+#[derive(Debug, Clone)]
+pub struct WideDecoders(Arc<Semaphore>);
+
+impl WideDecoders {
+    /// So many at once.
+    #[must_use]
+    pub fn new(at_once: usize) -> Self {
+        Self(Arc::new(Semaphore::new(at_once)))
+    }
+
+    /// Waits for a turn, when the encoding needs one.
+    ///
+    /// # Errors
+    /// [`Rejection::Overloaded`] when none came.
+    pub async fn turn(
+        &self,
+        encoding: Encoding,
+    ) -> Result<Option<OwnedSemaphorePermit>, Rejection> {
+        match encoding {
+            Encoding::Identity | Encoding::Gzip | Encoding::Deflate => Ok(None),
+            Encoding::Brotli | Encoding::Zstd => {
+                match timeout(WIDE_DECODER_WAIT, Arc::clone(&self.0).acquire_owned()).await {
+                    Ok(Ok(permit)) => Ok(Some(permit)),
+                    Ok(Err(_)) | Err(_) => Err(Rejection::Overloaded),
+                }
+            }
+        }
+    }
+}
+
+/// A body being read. The decoder is made when the first piece is asked for, so nothing is polled before that.
+pub struct BodyReader<'b> {
+    source: Source<'b>,
+    encoding: Encoding,
+    limit: ByteSize,
+    decoded_bytes: u64,
+    decoded_counter: Counter,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+enum Source<'b> {
+    Plain(Frames<'b>),
+    Decoded {
+        decoder: Box<dyn AsyncRead + Send + Unpin + 'b>,
+        piece: BytesMut,
+    },
+}
+
+impl<'b> BodyReader<'b> {
+    /// Begins to read. The limit of the frames holds for the decoded bytes as well.
+    ///
+    /// # Errors
+    /// [`Rejection`] when the body ends before its decoder could be chosen, or no decoder is free.
+    pub async fn new(
+        frames: Frames<'b>,
+        encoding: Encoding,
+        turn: Option<OwnedSemaphorePermit>,
+        decoded_counter: Counter,
+    ) -> Result<Self, Rejection> {
+        let limit = frames.limit;
+        let source = match encoding {
+            Encoding::Identity => Source::Plain(frames),
+            Encoding::Gzip | Encoding::Deflate | Encoding::Brotli | Encoding::Zstd => {
+                let decoder = decoder(frames, encoding).await;
+                let decoder = decoder.map_err(|error| rejection(error, encoding))?;
+                let piece = BytesMut::new();
+                Source::Decoded { decoder, piece }
+            }
+        };
+        Ok(Self {
+            source,
+            encoding,
+            limit,
+            decoded_bytes: 0,
+            decoded_counter,
+            _turn: turn,
+        })
+    }
+
+    /// The next decoded bytes, never empty; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Rejection::Body`] for what cannot be read, [`Rejection::TooLarge`] for what is too much.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Rejection> {
+        let piece = match &mut self.source {
+            Source::Plain(frames) => frames.next().await.transpose(),
+            Source::Decoded { decoder, piece } => {
+                piece.reserve(DECODED_PIECE_BYTES);
+                let read = decoder.read_buf(piece).await;
+                read.map(|bytes| (bytes > 0).then(|| piece.split().freeze()))
+            }
+        };
+        let Some(piece) = piece.map_err(|error| rejection(error, self.encoding))? else {
+            return Ok(None);
+        };
+        let turns = self.decoded_bytes / DECODED_TURN_BYTES;
+        self.decoded_bytes += piece.len() as u64;
+        self.decoded_counter.inc_by(piece.len() as u64);
+        if self.decoded_bytes > self.limit.get() {
+            return Err(TooLarge::Decoded(self.limit).into());
+        }
+        if self.decoded_bytes / DECODED_TURN_BYTES > turns {
+            // A decoder can go on for long without ever waiting.
+            tokio::task::yield_now().await;
+        }
+        Ok(Some(piece))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`BodyReader::next` caps what comes out"
+)]
+async fn decoder<'b>(
+    frames: Frames<'b>,
+    encoding: Encoding,
+) -> io::Result<Box<dyn AsyncRead + Send + Unpin + 'b>> {
+    let mut reader = StreamReader::new(frames);
+    Ok(match encoding {
+        Encoding::Identity => Box::new(reader),
+        Encoding::Gzip => {
+            let mut decoder = GzipDecoder::new(reader);
+            decoder.multiple_members(true);
+            Box::new(decoder)
+        }
+        Encoding::Deflate if is_zlib(reader.fill_buf().await?) => {
+            Box::new(ZlibDecoder::new(reader))
+        }
+        Encoding::Deflate => Box::new(DeflateDecoder::new(reader)),
+        Encoding::Brotli => Box::new(BrotliDecoder::new(reader)),
+        Encoding::Zstd => {
+            let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
+            let mut decoder = ZstdDecoder::with_params(reader, &[window]);
+            decoder.multiple_members(true);
+            Box::new(decoder)
+        }
+    })
+}
+
+/// The first byte of RFC 1950 says method 8 and a window of at most 32 KiB; no compressor begins RFC 1951 that way.
+fn is_zlib(start: &[u8]) -> bool {
+    start
+        .first()
+        .is_none_or(|byte| byte & 0x0f == 8 && byte >> 4 <= 7)
+}
+
+/// What [`Frames`] refused comes through decoders unchanged; everything else is the decoder's own complaint.
+fn rejection(error: io::Error, encoding: Encoding) -> Rejection {
+    match error.downcast::<Rejection>() {
+        Ok(rejection) => rejection,
+        Err(error) => Rejection::Body(BodyError::BrokenEncoding {
+            encoding: encoding.name(),
+            error,
+        }),
+    }
+}
+
+/// What all bodies count into.
+#[derive(Clone, Debug)]
+pub struct BodyCounters {
+    /// Bytes as they came.
+    pub encoded: Counter,
+    /// Bytes after decompression.
+    pub decoded: Counter,
+}
+
+impl BodyCounters {
+    /// The counters among all metrics.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            encoded: metrics.upload_encoded_bytes.clone(),
+            decoded: metrics.upload_decoded_bytes.clone(),
+        }
+    }
+}
+
+/// The body's data frames as they come, counted and under the clock.
+pub struct Frames<'b> {
+    body: &'b mut Body,
+    encoded_bytes: u64,
+    counter: Counter,
+    limit: ByteSize,
+    progressed_at: Instant,
+    give_up_at: Instant,
+    /// Made when the client is waited for first; wakes at the earliest time at which something may be wrong.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'b> Frames<'b> {
+    /// The frames of `body`, at most `limit` bytes of them.
+    #[must_use]
+    pub fn new(body: &'b mut Body, limit: ByteSize, counter: Counter) -> Self {
+        let now = Instant::now();
+        Self {
+            body,
+            encoded_bytes: 0,
+            counter,
+            limit,
+            progressed_at: now,
+            give_up_at: now + BODY_TIME_MAX,
+            alarm: None,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.give_up_at.min(self.progressed_at + BODY_IDLE_TIMEOUT)
+    }
+
+    /// Ready when the client has been waited for long enough.
+    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let deadline = self.deadline();
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            ready!(alarm.as_mut().poll(context));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl Stream for Frames<'_> {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        let this = &mut *self;
+        loop {
+            let frame = match Pin::new(&mut *this.body).poll_frame(context) {
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(refused(BodyError::Cut { error }))));
+                }
+                Poll::Pending => {
+                    ready!(this.poll_alarm(context));
+                    return Poll::Ready(Some(Err(refused(BodyError::Stalled))));
+                }
+            };
+            // A trailer is no data and nothing to us.
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if data.is_empty() {
+                continue;
+            }
+            this.progressed_at = Instant::now();
+            this.encoded_bytes += data.len() as u64;
+            this.counter.inc_by(data.len() as u64);
+            if this.encoded_bytes > this.limit.get() {
+                return Poll::Ready(Some(Err(refused(TooLarge::Encoded(this.limit)))));
+            }
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+}
+
+fn refused(rejection: impl Into<Rejection>) -> io::Error {
+    io::Error::other(rejection.into())
+}

@@ -1,0 +1,128 @@
+//! `GET /api/{project}/events/{event}/`: what became of an accepted crash.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use shared::id::{EventId, ProjectId};
+use shared::outcome::{Outcome, Verdict};
+use shared::state::EventStatus;
+use shared::storage::EventFolder;
+
+use crate::app::{App, log};
+use crate::error::Rejection;
+
+/// The answer. What does not apply is left out.
+#[derive(Serialize)]
+struct StatusBody {
+    event_id: EventId,
+    project_id: ProjectId,
+    status: Status,
+    received_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    /// Of a failure, as in the outcome.
+    #[serde(flatten)]
+    failure: Option<FailureFields>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report: Option<Box<RawValue>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Accepted,
+    Processed,
+    Failed,
+}
+
+#[derive(Serialize)]
+struct FailureFields {
+    reason: &'static str,
+    detail: Value,
+}
+
+pub(crate) async fn status(
+    State(app): State<Arc<App>>,
+    Path((project, event)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    let (head, _) = request.into_parts();
+    match look_up(&app, &project, &event, &head).await {
+        Ok(body) => Json(body).into_response(),
+        Err(rejection) => {
+            log(&rejection);
+            rejection.into_response()
+        }
+    }
+}
+
+async fn look_up(
+    app: &App,
+    project: &str,
+    event: &str,
+    head: &Parts,
+) -> Result<StatusBody, Rejection> {
+    let project_id: ProjectId = project.parse()?;
+    app.keys.check(project_id, &head.uri, &head.headers)?;
+    let event_id: EventId = event.parse()?;
+    let status = app.services.state.status(project_id, event_id).await;
+    let status = status.map_err(|error| Rejection::StatusUnavailable(error.into()))?;
+    match status.ok_or(Rejection::UnknownEvent)? {
+        EventStatus::Accepted { received_at } => Ok(StatusBody {
+            event_id,
+            project_id,
+            status: Status::Accepted,
+            received_at,
+            outcome: None,
+            failure: None,
+            report: None,
+        }),
+        EventStatus::Finished(outcome) => finished(app, outcome).await,
+    }
+}
+
+async fn finished(app: &App, outcome: Outcome) -> Result<StatusBody, Rejection> {
+    let (status, failure, report) = match &outcome.verdict {
+        Verdict::Processed => (Status::Processed, None, report(app, &outcome).await?),
+        Verdict::Failed(failure) => {
+            // INVARIANT: a failure is texts and numbers under text keys, which always make JSON.
+            let mut tagged = serde_json::to_value(failure).expect("failures encode");
+            let fields = FailureFields {
+                reason: failure.reason().as_str(),
+                detail: tagged["detail"].take(),
+            };
+            (Status::Failed, Some(fields), None)
+        }
+    };
+    Ok(StatusBody {
+        event_id: outcome.event_id,
+        project_id: outcome.project_id,
+        status,
+        received_at: outcome.received_at,
+        failure,
+        outcome: Some(outcome),
+        report,
+    })
+}
+
+/// The stored report as it is. `None` when somebody has removed it: that changes nothing about the outcome.
+async fn report(app: &App, outcome: &Outcome) -> Result<Option<Box<RawValue>>, Rejection> {
+    let folder = EventFolder {
+        project_id: outcome.project_id,
+        received_at: outcome.received_at,
+        event_id: outcome.event_id,
+    };
+    let report = app.services.storage.report(folder).await;
+    let report = report.map_err(|error| Rejection::StatusUnavailable(error.into()))?;
+    report
+        .map(|json| serde_json::from_slice(&json))
+        .transpose()
+        .map_err(|error| Rejection::StatusUnavailable(error.into()))
+}

@@ -1,0 +1,4 @@
+//! One file for each endpoint.
+
+pub(crate) mod event;
+pub(crate) mod minidump;

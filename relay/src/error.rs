@@ -1,0 +1,248 @@
+//! Every refusal an HTTP client can get: status, reason and the body that says what to do about it.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use shared::spool::SpoolError;
+use tracing::Level;
+
+use crate::auth::KeyRefusal;
+use crate::decode::BodyError;
+use crate::delivery::DeliveryError;
+use crate::limits::RETRY_AFTER_SECONDS;
+use crate::multipart::MultipartError;
+use crate::validate::NotAMinidump;
+
+/// The header that repeats `detail`, as Sentry's clients read it.
+pub(crate) const SENTRY_ERROR: HeaderName = HeaderName::from_static("x-sentry-error");
+
+/// Why a request did not get its 200.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejection {
+    /// No such place.
+    #[error("there is nothing at this path; crashes go to POST /api/<project>/minidump/")]
+    UnknownPath,
+    /// The place is there, the method is not.
+    #[error("this path does not answer that method")]
+    WrongMethod,
+    /// An id of the path is none.
+    #[error(transparent)]
+    InvalidId(#[from] shared::id::InvalidId),
+    /// No key, two, or one that does not fit.
+    #[error(transparent)]
+    Key(#[from] KeyRefusal),
+    /// The body cannot be read.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The body is not the multipart it says it is.
+    #[error("invalid multipart body: {0}")]
+    Multipart(MultipartError),
+    /// Over a limit.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// There is no dump among the parts.
+    #[error("expected a file in the part upload_file_minidump, found {found}")]
+    MissingMinidump {
+        /// What there was instead.
+        found: String,
+    },
+    /// What should be the dump is none.
+    #[error(transparent)]
+    NotAMinidump(#[from] NotAMinidump),
+    /// Nobody knows the event.
+    #[error("expected an event of this project, found none with this id")]
+    UnknownEvent,
+    /// The spool does not take it.
+    #[error("the relay's disk cannot take the upload now")]
+    Spool(#[source] SpoolError),
+    /// Memory or decoders are used up.
+    #[error("the relay is at work at as many uploads as it can hold")]
+    Overloaded,
+    /// Neither broker nor spool has it for certain.
+    #[error("the upload could not be made durable in time")]
+    Undelivered(#[source] DeliveryError),
+    /// The process is going down.
+    #[error("the relay is stopping")]
+    Stopping,
+    /// A store for status or reports does not answer.
+    #[error("the event's status cannot be read now")]
+    StatusUnavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A limit of the configuration, or a fixed one, and its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooLarge {
+    /// `limits.upload`, before decompression.
+    #[error("the body is larger than limits.upload = {0}")]
+    Encoded(shared::config::ByteSize),
+    /// `limits.upload`, after decompression.
+    #[error("the decompressed body is larger than limits.upload = {0}")]
+    Decoded(shared::config::ByteSize),
+    /// `limits.attachment`
+    #[error("a file is larger than limits.attachment = {0}")]
+    Attachment(shared::config::ByteSize),
+    /// `limits.attachments`
+    #[error("there are more files than limits.attachments = {0}")]
+    Attachments(u32),
+    /// `limits.form`
+    #[error("the form fields are larger than limits.form = {0}")]
+    Form(shared::config::ByteSize),
+    /// The fixed number of fields.
+    #[error("there are more form fields than {0}")]
+    FormFields(usize),
+}
+
+impl TooLarge {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Encoded(_) | Self::Decoded(_) => "body_too_large",
+            Self::Attachment(_) => "attachment_too_large",
+            Self::Attachments(_) => "too_many_attachments",
+            Self::Form(_) => "form_too_large",
+            Self::FormFields(_) => "too_many_form_fields",
+        }
+    }
+}
+
+// Not `#[from]`: it would make the error its own cause.
+impl From<MultipartError> for Rejection {
+    fn from(error: MultipartError) -> Self {
+        Self::Multipart(error)
+    }
+}
+
+impl Rejection {
+    /// The status of the answer. A fault of ours is never a 4xx: clients give up on those.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::UnknownPath | Self::UnknownEvent => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Key(refusal) => refusal.status(),
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::InvalidId(_)
+            | Self::Body(_)
+            | Self::Multipart(_)
+            | Self::MissingMinidump { .. }
+            | Self::NotAMinidump(_) => StatusCode::BAD_REQUEST,
+            Self::Spool(_)
+            | Self::Overloaded
+            | Self::Undelivered(_)
+            | Self::Stopping
+            | Self::StatusUnavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The reason's name for programs, part of the interface.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UnknownPath => "unknown_path",
+            Self::WrongMethod => "wrong_method",
+            Self::InvalidId(_) => "invalid_id",
+            Self::Key(refusal) => refusal.reason(),
+            Self::Body(error) => error.reason(),
+            Self::Multipart(error) => error.reason(),
+            Self::TooLarge(limit) => limit.reason(),
+            Self::MissingMinidump { .. } => "missing_minidump",
+            Self::NotAMinidump(error) => error.reason(),
+            Self::UnknownEvent => "unknown_event",
+            Self::Spool(error) | Self::Undelivered(DeliveryError::Spool(error)) => {
+                spool_reason(error)
+            }
+            Self::Overloaded => "overloaded",
+            Self::Undelivered(DeliveryError::Unconfirmed { .. }) => "unconfirmed",
+            Self::Undelivered(DeliveryError::Unavailable(_)) => "queue_unavailable",
+            Self::Undelivered(DeliveryError::Unreadable(_) | DeliveryError::Internal(_)) => {
+                "internal"
+            }
+            Self::Stopping => "stopping",
+            Self::StatusUnavailable(_) => "status_unavailable",
+        }
+    }
+
+    /// How loud the log is about it: a client's fault is news, ours is an error.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self {
+            Self::UnknownPath | Self::WrongMethod | Self::UnknownEvent => Level::DEBUG,
+            Self::InvalidId(_)
+            | Self::Key(_)
+            | Self::Body(_)
+            | Self::Multipart(_)
+            | Self::TooLarge(_)
+            | Self::MissingMinidump { .. }
+            | Self::NotAMinidump(_) => Level::INFO,
+            Self::Overloaded | Self::Stopping => Level::WARN,
+            Self::Spool(_) | Self::Undelivered(_) | Self::StatusUnavailable(_) => Level::ERROR,
+        }
+    }
+
+    /// What lies behind it, outermost first. Of our own faults clients learn none: they name paths and hosts.
+    fn causes(&self) -> Vec<String> {
+        if self.status().is_server_error() {
+            return Vec::new();
+        }
+        let mut causes = Vec::new();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        causes
+    }
+
+    /// The body of the answer.
+    #[must_use]
+    pub fn body(&self) -> ErrorBody {
+        ErrorBody {
+            detail: self.to_string(),
+            reason: self.reason(),
+            causes: self.causes(),
+        }
+    }
+}
+
+fn spool_reason(error: &SpoolError) -> &'static str {
+    match error {
+        SpoolError::Full { .. } | SpoolError::NoSpace { .. } => "spool_full",
+        SpoolError::Held { .. } | SpoolError::Io { .. } => "spool_failed",
+    }
+}
+
+/// The JSON of every answer that is no success.
+#[derive(Debug, Serialize)]
+pub struct ErrorBody {
+    detail: String,
+    reason: &'static str,
+    causes: Vec<String>,
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let body = self.body();
+        let stopping = matches!(self, Self::Stopping);
+        let error = header_text(&body.detail);
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(SENTRY_ERROR, error);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
+        }
+        if stopping {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// The text with everything that cannot stand in a header replaced.
+fn header_text(text: &str) -> HeaderValue {
+    let visible = |c: char| if (' '..='~').contains(&c) { c } else { '?' };
+    let text: String = text.chars().map(visible).take(500).collect();
+    // INVARIANT: visible ASCII is a valid header value.
+    HeaderValue::from_str(&text).expect("visible ASCII")
+}

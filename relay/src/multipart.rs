@@ -1,0 +1,382 @@
+//! `multipart/form-data` as crash clients write it, parsed from pieces of any size without ever holding a part.
+//!
+//! Our own parser, because the known ones gather a whole preamble, a whole part head or everything a fast client has
+//! sent, and because Breakpad forgets the line break before a boundary. Pure: bytes in, steps out.
+
+use bytes::{Buf, Bytes, BytesMut};
+use memchr::memmem;
+
+use crate::limits::{BOUNDARY_BYTES_MAX, PART_HEAD_BYTES_MAX, PREAMBLE_BYTES_MAX};
+use crate::part_head::PartHead;
+
+/// What a part's head is gathered by; whatever follows the head in the last gathering is copied once more.
+const HEAD_STRIDE_BYTES: usize = 512;
+
+/// Why a body is not `multipart/form-data`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MultipartError {
+    /// The content type says multipart and names no boundary, or an impossible one.
+    #[error(
+        "expected a boundary of 1 to {BOUNDARY_BYTES_MAX} bytes in the content type, found {found:?}"
+    )]
+    MissingBoundary {
+        /// The content type.
+        found: String,
+    },
+    /// The boundary of the content type does not stand in the body.
+    #[error(
+        "expected the boundary {boundary:?} of the content type in the body, found none in the first {searched_bytes} bytes"
+    )]
+    BoundaryNotFound {
+        /// The boundary.
+        boundary: String,
+        /// How far it was looked for.
+        searched_bytes: usize,
+    },
+    /// The body ends before the closing boundary.
+    #[error("expected the closing boundary, found the end of the body in {place}")]
+    Cut {
+        /// Where.
+        place: &'static str,
+    },
+    /// Something other than a line end or `--` follows a boundary.
+    #[error("expected a line end after a boundary, found something else")]
+    BrokenBoundaryLine,
+    /// A part's headers do not end.
+    #[error("expected a part's headers within {PART_HEAD_BYTES_MAX} bytes, found no end of them")]
+    PartHeadTooLong,
+    /// A part's headers are not headers.
+    #[error("expected a header `name: value` at the start of a part, found {found:?}")]
+    BrokenPartHead {
+        /// The line.
+        found: String,
+    },
+}
+
+impl MultipartError {
+    /// The reason's name, part of the interface.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::MissingBoundary { .. } => "missing_boundary",
+            Self::BoundaryNotFound { .. } => "boundary_not_found",
+            Self::Cut { .. } => "cut_multipart",
+            Self::BrokenBoundaryLine | Self::PartHeadTooLong | Self::BrokenPartHead { .. } => {
+                "broken_multipart"
+            }
+        }
+    }
+}
+
+/// What the parser found next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A part begins.
+    Part(PartHead),
+    /// Bytes of it, never empty.
+    Content(Bytes),
+    /// It has ended.
+    PartEnd,
+    /// Everything pushed so far is used up.
+    More,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Preamble { skipped: usize },
+    BoundaryLine,
+    Head,
+    Content,
+    PartEnd,
+    Epilogue,
+}
+
+/// The parser. Push a piece, then take steps until [`Step::More`]; [`Parser::finish`] after the last.
+#[derive(Debug)]
+pub struct Parser {
+    /// `--` and the boundary.
+    delimiter: Vec<u8>,
+    finder: memmem::Finder<'static>,
+    state: State,
+    /// Bytes that stand before `input`: the possible start of a delimiter, or a head under way.
+    held: BytesMut,
+    input: Bytes,
+    repaired: bool,
+}
+
+/// Where a part's content ends.
+#[derive(Debug, PartialEq, Eq)]
+enum Scan {
+    /// A delimiter: `content` bytes before it (and before its line break), `after` bytes up to its end.
+    Delimiter {
+        content: usize,
+        after: usize,
+        bare: bool,
+    },
+    /// None yet: so many bytes are content, whatever follows.
+    Content(usize),
+}
+
+impl Parser {
+    /// A parser for the boundary that a content type names.
+    ///
+    /// # Errors
+    /// [`MultipartError::MissingBoundary`].
+    pub fn new(content_type: &str) -> Result<Self, MultipartError> {
+        let boundary = boundary(content_type)
+            .filter(|boundary| (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()))
+            .ok_or_else(|| MultipartError::MissingBoundary {
+                found: content_type.chars().take(200).collect(),
+            })?;
+        let delimiter = [b"--", boundary.as_bytes()].concat();
+        Ok(Self {
+            finder: memmem::Finder::new(&delimiter).into_owned(),
+            delimiter,
+            state: State::Preamble { skipped: 0 },
+            held: BytesMut::new(),
+            input: Bytes::new(),
+            repaired: false,
+        })
+    }
+
+    /// The next piece of the body. Only after [`Step::More`].
+    pub fn push(&mut self, piece: Bytes) {
+        debug_assert!(self.input.is_empty());
+        self.input = piece;
+    }
+
+    /// Whether a boundary stood without the line break that belongs before it, as Breakpad on Windows writes.
+    #[must_use]
+    pub fn repaired(&self) -> bool {
+        self.repaired
+    }
+
+    /// The next step.
+    ///
+    /// # Errors
+    /// [`MultipartError`]; the parser is of no use after it.
+    pub fn step(&mut self) -> Result<Step, MultipartError> {
+        loop {
+            match self.state {
+                State::Preamble { skipped } => {
+                    let Some(content) = self.content(false) else {
+                        return Ok(Step::More);
+                    };
+                    self.skip_preamble(skipped + content.len())?;
+                }
+                State::BoundaryLine => {
+                    if !self.boundary_line()? {
+                        return Ok(Step::More);
+                    }
+                }
+                State::Head => {
+                    return Ok(match self.head()? {
+                        Some(head) => Step::Part(head),
+                        None => Step::More,
+                    });
+                }
+                State::Content => match self.content(true) {
+                    Some(content) if content.is_empty() => {}
+                    Some(content) => return Ok(Step::Content(content)),
+                    None => return Ok(Step::More),
+                },
+                State::PartEnd => {
+                    self.state = State::BoundaryLine;
+                    return Ok(Step::PartEnd);
+                }
+                State::Epilogue => {
+                    self.held.clear();
+                    self.input.clear();
+                    return Ok(Step::More);
+                }
+            }
+        }
+    }
+
+    /// The body has ended.
+    ///
+    /// # Errors
+    /// [`MultipartError`] when the closing boundary has not come.
+    pub fn finish(&self) -> Result<(), MultipartError> {
+        let place = match self.state {
+            State::Preamble { skipped } => {
+                return Err(self.boundary_not_found(skipped + self.held.len()));
+            }
+            State::BoundaryLine => "a boundary",
+            State::Head => "a part's headers",
+            State::Content | State::PartEnd => "a part's content",
+            State::Epilogue => return Ok(()),
+        };
+        Err(MultipartError::Cut { place })
+    }
+
+    fn boundary_not_found(&self, searched_bytes: usize) -> MultipartError {
+        let boundary = String::from_utf8_lossy(&self.delimiter[2..]).into_owned();
+        MultipartError::BoundaryNotFound {
+            boundary,
+            searched_bytes,
+        }
+    }
+
+    fn skip_preamble(&mut self, skipped: usize) -> Result<(), MultipartError> {
+        if skipped > PREAMBLE_BYTES_MAX {
+            return Err(self.boundary_not_found(skipped));
+        }
+        if let State::Preamble { skipped: state } = &mut self.state {
+            *state = skipped;
+        }
+        Ok(())
+    }
+
+    /// Content up to the next delimiter, and past it; or as much as is content for sure. `None` when more is needed.
+    fn content(&mut self, in_part: bool) -> Option<Bytes> {
+        let in_held = !self.held.is_empty();
+        if in_held {
+            self.take(self.delimiter.len() + 8);
+        }
+        let window: &[u8] = if in_held { &self.held } else { &self.input };
+        let scan = self.scan(window);
+        let (content_bytes, skip) = match scan {
+            Scan::Delimiter { content, after, .. } => (content, after - content),
+            Scan::Content(content) => (content, 0),
+        };
+        let content = if in_held {
+            let content = self.held.split_to(content_bytes).freeze();
+            self.held.advance(skip);
+            content
+        } else {
+            let content = self.input.split_to(content_bytes);
+            self.input.advance(skip);
+            content
+        };
+        match scan {
+            Scan::Delimiter { bare, .. } => {
+                self.repaired |= bare && in_part;
+                self.state = if in_part {
+                    State::PartEnd
+                } else {
+                    State::BoundaryLine
+                };
+                Some(content)
+            }
+            Scan::Content(_) => {
+                if !in_held {
+                    self.held.extend_from_slice(&self.input);
+                    self.input.clear();
+                }
+                (!content.is_empty()).then_some(content)
+            }
+        }
+    }
+
+    /// Looks for a delimiter: with or without its line break, and followed by what follows one.
+    fn scan(&self, window: &[u8]) -> Scan {
+        let mut from = 0;
+        while let Some(found) = self.finder.find(&window[from..]) {
+            let start = from + found;
+            let after = start + self.delimiter.len();
+            let bare = !window[..start].ends_with(b"\r\n");
+            let content = if bare { start } else { start - 2 };
+            match window.get(after..after + 2) {
+                None => return Scan::Content(content),
+                Some(b"--" | b"\r\n" | [b' ' | b'\t', _]) => {
+                    return Scan::Delimiter {
+                        content,
+                        after,
+                        bare,
+                    };
+                }
+                Some(_) => from = start + 1,
+            }
+        }
+        Scan::Content(window.len() - self.possible_start(&window[from..]))
+    }
+
+    /// How many bytes at the end may be the start of a delimiter or of its line break.
+    fn possible_start(&self, window: &[u8]) -> usize {
+        let longest = (self.delimiter.len() + 1).min(window.len());
+        let begins = |tail: &[u8]| match tail {
+            [b'\r'] | [b'\r', b'\n'] => true,
+            [b'\r', b'\n', rest @ ..] => self.delimiter.starts_with(rest),
+            _ => self.delimiter.starts_with(tail),
+        };
+        (1..=longest)
+            .rev()
+            .find(|bytes| begins(&window[window.len() - bytes..]))
+            .unwrap_or(0)
+    }
+
+    /// Moves up to so many bytes from the input behind what is held.
+    fn take(&mut self, bytes: usize) {
+        let piece = self.input.split_to(bytes.min(self.input.len()));
+        self.held.extend_from_slice(&piece);
+    }
+
+    /// What follows a boundary; false when more is needed. The line end stays, as the start of the head.
+    fn boundary_line(&mut self) -> Result<bool, MultipartError> {
+        loop {
+            if self.held.len() < 2 {
+                self.take(2 - self.held.len());
+            }
+            match &self.held[..] {
+                [b' ' | b'\t', ..] => self.held.advance(1),
+                [] | [_] => return Ok(false),
+                [b'-', b'-', ..] => self.state = State::Epilogue,
+                [b'\r', b'\n', ..] => self.state = State::Head,
+                [..] => return Err(MultipartError::BrokenBoundaryLine),
+            }
+            if self.state != State::BoundaryLine {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// A part's head, from the line end before it to the empty line after it.
+    fn head(&mut self) -> Result<Option<PartHead>, MultipartError> {
+        let mut searched = 0;
+        loop {
+            if let Some(found) = memmem::find(&self.held[searched..], b"\r\n\r\n") {
+                let head = self.held.split_to(searched + found + 4);
+                self.state = State::Content;
+                return PartHead::parse(&head).map(Some);
+            }
+            searched = self.held.len().saturating_sub(3);
+            if self.held.len() > PART_HEAD_BYTES_MAX {
+                return Err(MultipartError::PartHeadTooLong);
+            }
+            if self.input.is_empty() {
+                return Ok(None);
+            }
+            self.take(HEAD_STRIDE_BYTES);
+        }
+    }
+}
+
+/// The boundary parameter of a multipart content type.
+fn boundary(content_type: &str) -> Option<&str> {
+    let (media_type, mut parameters) = content_type.split_once(';')?;
+    if !media_type
+        .trim()
+        .get(..10)?
+        .eq_ignore_ascii_case("multipart/")
+    {
+        return None;
+    }
+    loop {
+        let (name, rest) = parameters.split_once('=')?;
+        let rest = rest.trim_start();
+        let (value, rest) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => rest.split_once(';').unwrap_or((rest, "")),
+        };
+        if name
+            .trim()
+            .trim_start_matches(';')
+            .trim()
+            .eq_ignore_ascii_case("boundary")
+        {
+            return Some(value.trim());
+        }
+        parameters = rest.trim_start_matches([';', ' ']);
+    }
+}

@@ -1,0 +1,47 @@
+//! A validated upload to its receipt. Runs on its own: a client that hangs up after sending everything has done its
+//! part, and its crash is delivered all the same.
+
+use shared::metrics::Endpoint;
+use shared::state::AcceptedNote;
+
+use crate::app::App;
+use crate::delivery::Receipt;
+use crate::error::Rejection;
+use crate::receive::Validated;
+
+/// Makes the upload durable and notes that it is.
+///
+/// # Errors
+/// [`Rejection::Undelivered`]
+pub(crate) async fn publish(
+    app: &App,
+    endpoint: Endpoint,
+    upload: Validated,
+) -> Result<Receipt, Rejection> {
+    let delivery = app.delivery.clone();
+    let services = app.services.clone();
+    let publishing = app.tasks.spawn(async move {
+        let Validated {
+            envelope,
+            draft,
+            permit,
+        } = upload;
+        let (project_id, received_at) = (envelope.project_id, envelope.received_at);
+        let receipt = delivery.publish(envelope, draft).await?;
+        drop(permit);
+        let event_id = receipt.event_id();
+        services.state.note_accepted(AcceptedNote {
+            event_id,
+            project_id,
+            received_at,
+        });
+        services.metrics.count_accepted(endpoint, receipt.durable());
+        tracing::debug!(%event_id, %project_id, "accepted");
+        Ok(receipt)
+    });
+    match publishing.await {
+        Ok(receipt) => receipt.map_err(Rejection::Undelivered),
+        // The runtime is going down, or the task has panicked, which was told already.
+        Err(_) => Err(Rejection::Stopping),
+    }
+}

@@ -1,0 +1,398 @@
+//! Whole requests up to the envelope: what clients send, and every refusal.
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use futures_util::stream;
+use proptest::prelude::*;
+use serde_json::Value;
+use shared::config::{ByteSize, Config, UploadLimits};
+use shared::id::ProjectId;
+use shared::metrics::Metrics;
+use tokio::io::AsyncReadExt;
+
+use super::*;
+
+const MULTIPART: &str = "multipart/form-data; boundary=-bnd";
+
+/// A request and an intake of its own.
+struct Given {
+    limits: UploadLimits,
+    headers: HeaderMap,
+    pieces: Vec<Vec<u8>>,
+}
+
+impl Given {
+    fn body(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let headers = HeaderMap::new();
+        let given = Self {
+            limits: UploadLimits::default(),
+            headers,
+            pieces: vec![body.into()],
+        };
+        given.header("content-type", content_type)
+    }
+
+    fn form(parts: &[Part<'_>]) -> Self {
+        Self::body(MULTIPART, form(parts))
+    }
+
+    fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.append(name, value.parse().expect("a value"));
+        self
+    }
+
+    fn limits(mut self, change: impl FnOnce(&mut UploadLimits)) -> Self {
+        change(&mut self.limits);
+        self
+    }
+
+    fn cut_into(mut self, bytes: usize) -> Self {
+        self.pieces = self
+            .pieces
+            .concat()
+            .chunks(bytes)
+            .map(<[u8]>::to_vec)
+            .collect();
+        self
+    }
+
+    fn receive(self) -> Result<Validated, Rejection> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = Config::default();
+        config.data.dir = dir.path().to_owned();
+        config.spool.min_free_bytes = ByteSize::bytes(0);
+        let spool = SpoolDirectory::open(&config).expect("a spool");
+        let intake = Intake::new(self.limits, spool, 16 << 20, &Metrics::default());
+        let pieces = self.pieces.into_iter().map(Ok::<_, std::io::Error>);
+        let mut body = Body::from_stream(stream::iter(pieces));
+        let sender = Sender {
+            project_id: ProjectId::new(1).expect("not zero"),
+            remote_addr: Some("192.0.2.1".into()),
+        };
+        block_on(intake.receive_minidump(sender, &self.headers, &mut body))
+    }
+
+    fn refused(self) -> Rejection {
+        self.receive().map(|_| ()).expect_err("refused")
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().build().expect("a runtime");
+    runtime.block_on(future)
+}
+
+/// Name, file name, content.
+type Part<'p> = (&'p str, Option<&'p str>, &'p [u8]);
+
+fn form(parts: &[Part<'_>]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, file_name, content) in parts {
+        let file = file_name.map(|name| format!("; filename=\"{name}\""));
+        let head = format!(
+            "---bnd\r\nContent-Disposition: form-data; name=\"{name}\"{}\r\n\r\n",
+            file.unwrap_or_default()
+        );
+        body.extend([head.as_bytes(), content, b"\r\n"].concat());
+    }
+    body.extend(b"---bnd--\r\n");
+    body
+}
+
+fn dump(bytes: usize) -> Vec<u8> {
+    let mut dump = b"MDMP\x93\xa7\0\0\x01\0\0\0\x20\0\0\0".to_vec();
+    dump.extend((dump.len()..bytes).map(|at| (at % 253) as u8));
+    dump
+}
+
+fn dump_part(dump: &[u8]) -> Part<'_> {
+    ("upload_file_minidump", Some("a.dmp"), dump)
+}
+
+fn content(attachment: &Attachment) -> Vec<u8> {
+    let bytes = attachment.content.len() as usize;
+    attachment
+        .content
+        .read(0, bytes)
+        .expect("readable")
+        .to_vec()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    let mut encoder = async_compression::tokio::bufread::GzipEncoder::new(bytes);
+    block_on(encoder.read_to_end(&mut encoded)).expect("encoded");
+    encoded
+}
+
+#[test]
+fn fields_and_files_in_any_order_become_an_envelope() {
+    let sent = dump(100_000);
+    let event = b"\x81\xa7release\xa3a@1";
+    let parts = [
+        ("__sentry-event", Some("__sentry-event"), &event[..]),
+        ("ver", None, b"39.0.0"),
+        ("upload_file_minidump", Some(r"C:\Temp\b c.dmp"), &sent),
+        ("prod", None, b"Electron"),
+        ("__sentry-breadcrumb1", Some("__sentry-breadcrumb1"), b""),
+        ("log", Some("../../etc/passwd"), b"a log"),
+    ];
+    for bytes in [1, 7, 4096, 1 << 20] {
+        let envelope = Given::form(&parts).cut_into(bytes).receive();
+        let envelope = envelope.expect("accepted").envelope;
+        let named = |attachment: &Attachment| (attachment.name.clone(), attachment.kind.clone());
+        assert_eq!(
+            envelope.attachments.iter().map(named).collect::<Vec<_>>(),
+            [
+                ("__sentry-event".into(), AttachmentKind::EventPayload),
+                ("b c.dmp".into(), AttachmentKind::Minidump),
+                ("__sentry-breadcrumb1".into(), AttachmentKind::Breadcrumbs),
+                ("passwd".into(), AttachmentKind::Plain),
+            ]
+        );
+        let minidump = envelope.minidump().expect("a minidump");
+        assert_eq!(content(minidump), sent);
+        assert_eq!(minidump.blake3, Some(blake3::hash(&sent)));
+        assert_eq!(content(&envelope.attachments[3]), b"a log");
+        assert_eq!(envelope.remote_addr.as_deref(), Some("192.0.2.1"));
+        let event: Value = serde_json::from_slice(&envelope.event).expect("JSON");
+        assert_eq!(event["release"], "Electron@39.0.0");
+        assert_eq!(event["extra"]["prod"], "Electron");
+    }
+}
+
+#[test]
+fn a_dump_may_be_the_whole_body_whatever_its_content_type() {
+    let sent = dump(3000);
+    for content_type in [
+        "application/octet-stream",
+        "application/x-dmp; charset=binary",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "",
+    ] {
+        let received = Given::body(content_type, &sent[..]).cut_into(3).receive();
+        let envelope = received.expect("accepted").envelope;
+        let minidump = envelope.minidump().expect("a minidump");
+        assert_eq!(
+            (content(minidump), minidump.name.as_str()),
+            (sent.clone(), "minidump.dmp")
+        );
+    }
+}
+
+#[test]
+fn a_large_dump_is_in_a_draft() {
+    let sent = dump(5_000_000);
+    let received = Given::form(&[dump_part(&sent)]).cut_into(65_524).receive();
+    let received = received.expect("accepted");
+    assert!(received.draft.is_some());
+    assert_eq!(
+        content(received.envelope.minidump().expect("a minidump")),
+        sent
+    );
+}
+
+#[test]
+fn breakpads_missing_line_break_is_repaired_and_noted() {
+    let sent = dump(2000);
+    let whole = form(&[("prod", None, b"x"), dump_part(&sent)]);
+    let end = whole.len() - "\r\n---bnd--\r\n".len();
+    let body = [&whole[..end], b"---bnd--\r\n"].concat();
+    for bytes in [1, 5, 3000] {
+        let given = Given::body(MULTIPART, &body[..]).cut_into(bytes);
+        let envelope = given.receive().expect("accepted").envelope;
+        assert_eq!(content(envelope.minidump().expect("a minidump")), sent);
+        assert!(String::from_utf8_lossy(&envelope.event).contains("no line break"));
+    }
+}
+
+#[test]
+fn a_compressed_body_is_decoded_whatever_it_is_compressed_with() {
+    use async_compression::tokio::bufread as encoders;
+    let sent = dump(300_000);
+    let body = form(&[dump_part(&sent)]);
+    let encode = |name: &str| {
+        let mut encoded = Vec::new();
+        block_on(async {
+            let body = &body[..];
+            match name {
+                "gzip" => {
+                    encoders::GzipEncoder::new(body)
+                        .read_to_end(&mut encoded)
+                        .await
+                }
+                "zlib" => {
+                    encoders::ZlibEncoder::new(body)
+                        .read_to_end(&mut encoded)
+                        .await
+                }
+                "raw" => {
+                    encoders::DeflateEncoder::new(body)
+                        .read_to_end(&mut encoded)
+                        .await
+                }
+                "br" => {
+                    encoders::BrotliEncoder::new(body)
+                        .read_to_end(&mut encoded)
+                        .await
+                }
+                "zstd" => {
+                    encoders::ZstdEncoder::new(body)
+                        .read_to_end(&mut encoded)
+                        .await
+                }
+                _ => tokio::io::AsyncReadExt::read_to_end(&mut &*body, &mut encoded).await,
+            }
+            .expect("encoded");
+        });
+        encoded
+    };
+    for (header, encoder) in [
+        ("gzip", "gzip"),
+        ("x-gzip", "gzip"),
+        ("GZIP", "gzip"),
+        ("deflate", "zlib"),
+        ("deflate", "raw"),
+        ("br", "br"),
+        ("zstd", "zstd"),
+        ("", ""),
+        ("identity", ""),
+        ("UTF-8", ""),
+    ] {
+        for bytes in [1000, 1 << 20] {
+            let given = Given::body(MULTIPART, encode(encoder)).header("content-encoding", header);
+            let received = given.cut_into(bytes).receive().expect(header);
+            assert_eq!(
+                content(received.envelope.minidump().expect("a minidump")),
+                sent
+            );
+        }
+    }
+}
+
+#[test]
+fn two_gzip_members_are_one_body() {
+    let body = form(&[dump_part(&dump(5000))]);
+    let (first, second) = body.split_at(2000);
+    let given = Given::body(MULTIPART, [gzip(first), gzip(second)].concat());
+    let received = given.header("content-encoding", "gzip").receive();
+    assert_eq!(received.expect("accepted").envelope.attachments.len(), 1);
+}
+
+/// The answer's body, one refusal a line.
+#[test]
+fn every_refusal_says_what_was_expected_and_what_was_found() {
+    let whole = form(&[dump_part(&dump(1000))]);
+    let small = |limits: &mut UploadLimits| {
+        limits.upload = ByteSize::bytes(4096);
+        limits.attachment = ByteSize::bytes(2048);
+        limits.form = ByteSize::bytes(64);
+        limits.attachments = 2;
+    };
+    let encoded = |body: Vec<u8>, encoding: &str| {
+        Given::body(MULTIPART, body).header("content-encoding", encoding)
+    };
+    let gzipped = gzip(&whole);
+    let dump_of = |dump: &[u8]| Given::form(&[dump_part(dump)]);
+    let refusals = [
+        dump_of(b""),
+        dump_of(&dump(16)),
+        dump_of(&[&dump(16)[..], &[0; 15]].concat()),
+        dump_of(b"it crashed when I pressed save\n"),
+        dump_of(b"-----BEGIN BREAKPAD MICRODUMP-----\nV x:1\n"),
+        dump_of(&[b"MDMP\x94\xa7\0\0", &[0; 24][..]].concat()),
+        Given::body("application/octet-stream", "hello"),
+        Given::body("application/octet-stream", ""),
+        Given::form(&[("prod", None, b"x"), ("log", Some("a.log"), b"y")]),
+        Given::form(&[("upload_file_minidump", None, &dump(1000))]),
+        Given::form(&[]),
+        Given::body("multipart/form-data; boundary=another", &whole[..]),
+        Given::body("multipart/form-data", &whole[..]),
+        Given::body(MULTIPART, &whole[..whole.len() / 2]),
+        Given::body(MULTIPART, "---bnd\r\nno header\r\n\r\n"),
+        Given::body(MULTIPART, vec![b'x'; 1 << 20]),
+        Given::body(MULTIPART, ""),
+        encoded(gzipped[..gzipped.len() / 2].to_vec(), "gzip"),
+        encoded(gzipped[..gzipped.len() - 4].to_vec(), "gzip"),
+        encoded(whole.clone(), "gzip"),
+        encoded(whole.clone(), "br"),
+        encoded(whole.clone(), "zstd"),
+        encoded(whole.clone(), "deflate"),
+        encoded(whole.clone(), "compress"),
+        encoded(gzip(&gzipped), "gzip, gzip"),
+        encoded(gzip(&vec![0; 1 << 20]), "gzip").limits(small),
+        Given::body(MULTIPART, vec![b'x'; 5000]).limits(small),
+        Given::body(MULTIPART, "")
+            .header("content-length", "4097")
+            .limits(small),
+        dump_of(&dump(3000)).limits(small),
+        Given::form(&[
+            dump_part(b"x"),
+            ("a", Some("a"), b"x"),
+            ("b", Some("b"), b"x"),
+        ])
+        .limits(small),
+        Given::form(&[("a", None, &[b'x'; 64])]).limits(small),
+    ];
+    let lines: Vec<String> = refusals
+        .into_iter()
+        .map(|given| {
+            let rejection = given.cut_into(1000).refused();
+            let body = serde_json::to_string(&rejection.body()).expect("JSON");
+            format!("{} {body}", rejection.status().as_u16())
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_body_that_breaks_off_is_refused_as_cut() {
+    let pieces = [
+        Ok(b"MDMP".to_vec()),
+        Err(std::io::Error::other("connection reset")),
+    ];
+    let mut body = Body::from_stream(stream::iter(pieces));
+    let mut frames = None;
+    let error = block_on(async {
+        let limit = ByteSize::mib(1);
+        let counters = BodyCounters::new(&Metrics::default());
+        let source = Frames::new(&mut body, limit, counters.encoded);
+        let mut reader =
+            BodyReader::new(source, Encoding::Identity, None, counters.decoded).await?;
+        frames = reader.next().await?;
+        reader.next().await.map(|_| ())
+    });
+    assert!(frames.is_some());
+    assert_eq!(error.expect_err("refused").reason(), "cut_body");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn a_form_arrives_byte_for_byte_however_it_is_cut(
+        tail in prop::collection::vec(prop::sample::select(b"\r\n-bnd-x".to_vec()), 0..300),
+        other in prop::collection::vec(any::<u8>(), 0..300),
+        bytes in 1usize..200,
+    ) {
+        let sent = [dump(40), tail].concat();
+        // A boundary inside would be one.
+        prop_assume!(!sent.windows(6).any(|window| window == b"---bnd"));
+        prop_assume!(!other.windows(6).any(|window| window == b"---bnd"));
+        let parts = [("a", Some("a"), &other[..]), dump_part(&sent), ("b", None, b"field")];
+        let given = Given::form(&parts).cut_into(bytes);
+        let envelope = given.receive().expect("accepted").envelope;
+        prop_assert_eq!(content(&envelope.attachments[0]), other);
+        prop_assert_eq!(content(&envelope.attachments[1]), sent);
+    }
+
+    #[test]
+    fn no_body_makes_it_panic(
+        body in prop::collection::vec(prop::sample::select(b"\r\n-bnd:;=\"ax ".to_vec()), 0..400),
+        bytes in 1usize..50,
+    ) {
+        let body = [b"---bnd\r\n", &body[..]].concat();
+        drop(Given::body(MULTIPART, body).cut_into(bytes).receive());
+    }
+}

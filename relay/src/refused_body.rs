@@ -1,0 +1,30 @@
+//! What becomes of the body of a refused request. Closing a connection on unread bytes resets it, and a reset can
+//! overtake the answer: then the client learns nothing.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use futures_util::StreamExt;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::limits::{REFUSED_BODY_BYTES_MAX, REFUSED_BODY_TIME_MAX};
+
+/// Whether the client waits for a word before it sends the body: then there is nothing to read.
+pub(crate) fn is_held_back(headers: &HeaderMap) -> bool {
+    let expect = headers.get(header::EXPECT);
+    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Reads and forgets some of the body, so that its sender comes to reading the answer. Runs beside the answer.
+pub(crate) async fn drain(body: Body) {
+    let deadline = Instant::now() + REFUSED_BODY_TIME_MAX;
+    let mut frames = body.into_data_stream();
+    let mut bytes = 0;
+    while bytes < REFUSED_BODY_BYTES_MAX {
+        match timeout_at(deadline, frames.next()).await {
+            Ok(Some(Ok(frame))) => bytes += frame.len() as u64,
+            Ok(Some(Err(_)) | None) | Err(_) => return,
+        }
+    }
+    // No more is read, but the connection stays until the answer had its time.
+    sleep_until(deadline).await;
+}
