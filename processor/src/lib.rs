@@ -1,5 +1,15 @@
-//! From a delivered envelope to a report and an outcome.
+//! The processor: a delivered envelope becomes a report and an outcome.
+//!
+//! `intake` brings deliveries, `pipeline` takes each to its outcome, `publish` tells it. `parser` is the way to
+//! rust-minidump, in processes of their own.
 
+mod dead_letter;
+mod intake;
 pub mod parser;
+mod pipeline;
+mod publish;
 pub mod report;
+mod run;
 pub mod signature;
+
+pub use run::{ProcessorError, Source, run};

@@ -9,6 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::content::Content;
 use crate::id::{AttachmentId, EventId, ProjectId};
 
+/// The name of the attachment that carries event JSON too large for the event message. Its kind is
+/// [`AttachmentKind::EventPayload`].
+pub const OVERFLOWED_EVENT: &str = "__crashferry-event.json";
+
 /// A validated upload.
 #[derive(Clone, Debug)]
 pub struct Envelope {
@@ -33,6 +37,21 @@ impl Envelope {
         self.attachments
             .iter()
             .find(|attachment| attachment.kind == AttachmentKind::Minidump)
+    }
+
+    /// Takes event JSON that travelled as an attachment back to its place.
+    ///
+    /// # Errors
+    /// What the file system said when that attachment is in a file.
+    pub fn restore_event(&mut self) -> std::io::Result<()> {
+        let overflowed = self.attachments.iter().position(|attachment| {
+            attachment.kind == AttachmentKind::EventPayload && attachment.name == OVERFLOWED_EVENT
+        });
+        if let Some(index) = overflowed {
+            let content = self.attachments.remove(index).content;
+            self.event = content.read(0, content.len() as usize)?;
+        }
+        Ok(())
     }
 
     /// Bytes of all attachments and the event.

@@ -111,6 +111,18 @@ pub enum MessageError {
     },
 }
 
+impl MessageError {
+    /// The reason's name in dead letters and metrics.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NotAMessage(_) => "not_a_message",
+            Self::UnknownType(_) => "unknown_type",
+            Self::Malformed { .. } => "malformed",
+        }
+    }
+}
+
 impl<'a> Message<'a> {
     /// Reads a message.
     ///

@@ -82,6 +82,8 @@ impl Delivered {
 pub struct ProducerHealth {
     /// Records without a report.
     pub unconfirmed: u64,
+    /// Their bytes.
+    pub unconfirmed_bytes: usize,
     /// Age of the oldest of them.
     pub oldest: Duration,
     /// Since when the polling thread has not looked at reports.
@@ -96,6 +98,7 @@ struct Shared {
     config: KafkaConfig,
     role: &'static str,
     permits: Arc<Semaphore>,
+    inflight_bytes: usize,
     generation: RwLock<Arc<Generation>>,
     watch: Arc<Watch>,
 }
@@ -198,6 +201,7 @@ impl RecordProducer {
             config: config.clone(),
             role,
             permits: Arc::new(Semaphore::new(bounds.inflight_bytes)),
+            inflight_bytes: bounds.inflight_bytes,
             generation: RwLock::new(generation),
             watch,
         })))
@@ -209,7 +213,7 @@ impl RecordProducer {
     /// [`RefusedRecord`] when librdkafka does not take it; nothing was sent then.
     pub async fn enqueue(&self, record: &Record) -> Result<PendingDelivery, RefusedRecord> {
         let generation = self.generation();
-        let cost = (record.value.len() + RECORD_MEMORY_BYTES).min(generation.bounds.inflight_bytes);
+        let cost = (record.value.len() + RECORD_MEMORY_BYTES).min(self.0.inflight_bytes);
         // INVARIANT: the semaphore is never closed, and no cost exceeds it or u32 (records are under 1 GB).
         let permit = Arc::clone(&self.0.permits)
             .acquire_many_owned(cost as u32)
@@ -294,6 +298,10 @@ impl RecordProducer {
         let heartbeat = Duration::from_millis(watch.heartbeat_millis.load(Ordering::Relaxed));
         ProducerHealth {
             unconfirmed: watch.oldest.waiting(),
+            unconfirmed_bytes: self
+                .0
+                .inflight_bytes
+                .saturating_sub(self.0.permits.available_permits()),
             oldest: watch.oldest.age(now),
             silent: (now - watch.start).saturating_sub(heartbeat),
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ use super::{Draft, SpoolDamage, SpoolError};
 use crate::config::{Config, SpoolConfig};
 use crate::content::{Content, Segment};
 use crate::envelope::{Attachment, Envelope};
-use crate::id::EventId;
+use crate::id::{EventId, ProjectId};
 
 /// How long a reading of the volume's free space is good for.
 const FREE_SPACE_FRESH: Duration = Duration::from_millis(250);
@@ -59,6 +60,38 @@ impl Stored {
 pub struct SpoolEntry {
     name: String,
     bytes: u64,
+}
+
+/// `{received_at in milliseconds}-{project}-{event}.upload`: sorts by age, and names the crash even when the file is
+/// damaged.
+fn entry_name(envelope: &Envelope) -> String {
+    let millis = envelope.received_at.as_millisecond().max(0);
+    format!(
+        "{millis:013}-{}-{}.upload",
+        envelope.project_id, envelope.event_id
+    )
+}
+
+impl SpoolEntry {
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Project and event, as the name has them.
+    #[must_use]
+    pub fn ids(&self) -> Option<(ProjectId, EventId)> {
+        let mut parts = self.name.strip_suffix(".upload")?.splitn(3, '-').skip(1);
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    }
+
+    /// When the relay had it, as the name has it.
+    #[must_use]
+    pub fn received_at(&self) -> Option<Timestamp> {
+        let millis = self.name.split('-').next()?.parse().ok()?;
+        Timestamp::from_millisecond(millis).ok()
+    }
 }
 
 /// What is in the spool.
@@ -129,11 +162,7 @@ impl SpoolDirectory {
             None => self.draft()?,
         };
         draft.finish(envelope)?;
-        let name = format!(
-            "{:013}-{}.upload",
-            envelope.received_at.as_millisecond().max(0),
-            envelope.event_id
-        );
+        let name = entry_name(envelope);
         let target = self.0.ready.join(&name);
         let bytes = draft.rename(&target)?;
         sync_directory(&self.0.ready)?;

@@ -93,6 +93,8 @@ async fn an_upload_received_into_a_draft_is_stored_without_being_copied() {
     assert_eq!(stored.event_id(), written.event_id);
     assert!(spool.usage().bytes < 310_000, "{:?}", spool.usage());
     let entry = spool.take().await;
+    assert_eq!(entry.ids(), Some((written.project_id, written.event_id)));
+    assert_eq!(entry.received_at(), Some(written.received_at));
     assert_same(&spool.read(&entry).expect("undamaged"), &written);
     spool.remove(entry).expect("removed");
     assert_eq!(spool.usage().bytes, 0);

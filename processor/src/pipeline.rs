@@ -1,0 +1,335 @@
+//! One event from its delivery to its outcome: keep the files, parse the dump, tell report and outcome, complete.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use shared::backoff::Backoff;
+use shared::content::Content;
+use shared::envelope::{Attachment, AttachmentKind};
+use shared::metrics::{Metrics, Stage};
+use shared::outcome::{CorruptAttachment, Failure, Outcome, Verdict};
+use shared::report::{CrashDetails, Processing, Report, ReportAttachment};
+use shared::state::{Finished, State};
+use shared::storage::{EventFolder, Storage, StoragePath};
+use tokio::time::sleep;
+
+use crate::intake::{Assembled, Delivery, Incomplete};
+use crate::parser::ParserPool;
+use crate::publish::Publisher;
+use crate::report;
+
+/// What reports name as their parser.
+const PARSER_NAME: &str = "rust-minidump 0.27";
+/// First and longest wait before storage, parser, topics or state are tried again.
+const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// What is hashed at once.
+const HASH_PIECE_BYTES: usize = 1 << 20;
+
+/// What an event passes through.
+pub(crate) struct Pipeline {
+    pub(crate) parser: ParserPool,
+    pub(crate) storage: Storage,
+    pub(crate) state: State,
+    pub(crate) publisher: Publisher,
+    pub(crate) metrics: Metrics,
+}
+
+/// What became of an event before it is told.
+struct Fate {
+    verdict: Verdict,
+    attempts: u32,
+    report: Option<(Report, Bytes)>,
+}
+
+impl Fate {
+    fn failed(failure: Failure, attempts: u32) -> Self {
+        Self {
+            verdict: Verdict::Failed(failure),
+            attempts,
+            report: None,
+        }
+    }
+}
+
+impl Pipeline {
+    /// Brings an event to its outcome, however long storage, parser, topics and state take to do their part.
+    pub(crate) async fn process(&self, delivery: Delivery) {
+        let Delivery {
+            mut assembled,
+            partition,
+            completion,
+        } = delivery;
+        let event_id = assembled.envelope.event_id;
+        let known = again("looking up the event", || async {
+            self.state.finished(&[event_id]).await
+        })
+        .await;
+        if known.into_iter().any(|outcome| outcome.is_some()) {
+            tracing::info!("a copy of a finished event");
+            return completion.complete().await;
+        }
+        let restored = assembled.envelope.restore_event();
+        if let Err(error) = restored {
+            tracing::error!(%error, "the event's data cannot be read back");
+        }
+        let fate = self.decide(&assembled).await;
+        let outcome = Outcome {
+            event_id,
+            project_id: assembled.envelope.project_id,
+            verdict: fate.verdict,
+            received_at: assembled.envelope.received_at,
+            finished_at: Timestamp::now(),
+            attempts: fate.attempts,
+            partition,
+            offset: partition.map(|_| assembled.offset),
+        };
+        let report = fate
+            .report
+            .as_ref()
+            .map(|(report, encoded)| (report, encoded));
+        let begun = Instant::now();
+        again("publishing", || self.publisher.publish(report, &outcome)).await;
+        self.took(Stage::Publish, begun);
+        let begun = Instant::now();
+        let finished = again("recording the outcome", || {
+            self.state.finish(std::slice::from_ref(&outcome))
+        })
+        .await;
+        self.took(Stage::Record, begun);
+        if finished.contains(&Finished::First) {
+            self.metrics.count_outcome(&outcome.verdict);
+        }
+        log(&outcome);
+        completion.complete().await;
+    }
+
+    async fn decide(&self, assembled: &Assembled) -> Fate {
+        let envelope = &assembled.envelope;
+        let mut files = ReportFiles::default();
+        for Incomplete { kind, failure } in &assembled.incomplete {
+            if *kind == AttachmentKind::Minidump {
+                return Fate::failed(failure.clone(), 0);
+            }
+            files.note_incomplete(kind, failure);
+        }
+        let begun = Instant::now();
+        let folder = EventFolder {
+            project_id: envelope.project_id,
+            received_at: envelope.received_at,
+            event_id: envelope.event_id,
+        };
+        for (n, attachment) in envelope.attachments.iter().enumerate() {
+            let is_minidump = attachment.kind == AttachmentKind::Minidump;
+            match (corruption(attachment).await, is_minidump) {
+                (Some(corrupt), true) => {
+                    return Fate::failed(Failure::CorruptAttachment(corrupt), 0);
+                }
+                (Some(corrupt), false) => {
+                    files.note_incomplete(&attachment.kind, &Failure::CorruptAttachment(corrupt));
+                }
+                (None, _) => {
+                    let path = if is_minidump {
+                        folder.minidump()
+                    } else {
+                        folder.attachment(n, &attachment.name)
+                    };
+                    files.stored.push(self.store(attachment, path).await);
+                }
+            }
+        }
+        self.took(Stage::Store, begun);
+        self.parse(assembled, folder, files).await
+    }
+
+    async fn parse(
+        &self,
+        assembled: &Assembled,
+        folder: EventFolder,
+        mut files: ReportFiles,
+    ) -> Fate {
+        let envelope = &assembled.envelope;
+        let mut processing = Processing {
+            parser: PARSER_NAME.to_owned(),
+            started_at: Timestamp::now(),
+            seconds: 0.0,
+            warnings: std::mem::take(&mut files.warnings),
+        };
+        let mut attempts = 0;
+        let mut details = CrashDetails::default();
+        if let Some(minidump) = envelope.minidump() {
+            let begun = Instant::now();
+            let parsed = again("parsing", || self.parser.parse(&minidump.content)).await;
+            self.took(Stage::Parse, begun);
+            attempts = parsed.attempts;
+            self.metrics.parser_attempts.inc_by(u64::from(attempts));
+            self.metrics
+                .parse_duration_seconds
+                .observe(parsed.last.seconds);
+            processing.started_at = parsed.last.started_at;
+            processing.seconds = parsed.last.seconds;
+            match parsed.last.result {
+                Ok((told, warnings)) => {
+                    details = told;
+                    processing.warnings.extend(warnings);
+                }
+                Err(error) => return Fate::failed(error.into(), attempts),
+            }
+        }
+        let report = report::build(envelope, details, files.stored, processing);
+        let encoded = report::encode(&report);
+        let content = Content::from(encoded.clone());
+        again("storing the report", || {
+            self.storage.store(folder.report(), &content)
+        })
+        .await;
+        Fate {
+            verdict: Verdict::Processed,
+            attempts,
+            report: Some((report, encoded)),
+        }
+    }
+
+    async fn store(&self, attachment: &Attachment, path: StoragePath) -> ReportAttachment {
+        let stored = again("storing a file", || {
+            self.storage.store(path.clone(), &attachment.content)
+        })
+        .await;
+        ReportAttachment {
+            name: attachment.name.clone(),
+            kind: attachment.kind.to_string(),
+            size: attachment.content.len(),
+            sha256: Some(stored.sha256),
+            path: Some(stored.path.to_string()),
+            missing: None,
+        }
+    }
+
+    fn took(&self, stage: Stage, begun: Instant) {
+        self.metrics
+            .stage_seconds(stage)
+            .observe(begun.elapsed().as_secs_f64());
+    }
+}
+
+/// The files as the report lists them, and what is odd about them.
+#[derive(Default)]
+struct ReportFiles {
+    stored: Vec<ReportAttachment>,
+    warnings: Vec<String>,
+}
+
+impl ReportFiles {
+    /// An attachment besides the minidump that is not whole costs a warning, not the report.
+    fn note_incomplete(&mut self, kind: &AttachmentKind, failure: &Failure) {
+        let (name, size, missing, warning) = match failure {
+            Failure::MissingChunks(attachments) => {
+                let Some(missing) = attachments.first() else {
+                    return;
+                };
+                let warning = format!(
+                    "attachment {:?} is not stored: chunks {:?} of {} never came",
+                    missing.attachment, missing.missing, missing.expected_chunks
+                );
+                (
+                    missing.attachment.clone(),
+                    missing.expected_bytes,
+                    Some(missing.clone()),
+                    warning,
+                )
+            }
+            Failure::CorruptAttachment(corrupt) => {
+                let CorruptAttachment {
+                    attachment,
+                    check,
+                    expected,
+                    found,
+                } = corrupt;
+                let warning = format!(
+                    "attachment {attachment:?} is not stored: expected {check} {expected}, found {found}"
+                );
+                (attachment.clone(), 0, None, warning)
+            }
+            Failure::UnreadableMinidump { .. }
+            | Failure::ParserCrashed { .. }
+            | Failure::ParserTimeout { .. }
+            | Failure::ParserOutOfMemory { .. } => return,
+        };
+        self.warnings.push(warning);
+        self.stored.push(ReportAttachment {
+            name,
+            kind: kind.to_string(),
+            size,
+            sha256: None,
+            path: None,
+            missing,
+        });
+    }
+}
+
+/// Compares an attachment with the hash it was received under.
+async fn corruption(attachment: &Attachment) -> Option<CorruptAttachment> {
+    let expected = attachment.blake3?;
+    let content = attachment.content.clone();
+    let hash = move || {
+        let mut hasher = blake3::Hasher::new();
+        for piece in content.pieces(HASH_PIECE_BYTES) {
+            match piece {
+                Ok(piece) => hasher.update(&piece),
+                Err(error) => return Err(error.to_string()),
+            };
+        }
+        Ok(hasher.finalize())
+    };
+    let found = if attachment.content.is_in_memory() {
+        hash()
+    } else {
+        tokio::task::spawn_blocking(hash)
+            .await
+            .unwrap_or_else(|error| Err(error.to_string()))
+    };
+    let found = match found {
+        Ok(found) if found == expected => return None,
+        Ok(found) => found.to_hex().to_string(),
+        Err(unreadable) => unreadable,
+    };
+    Some(CorruptAttachment {
+        attachment: attachment.name.clone(),
+        check: "blake3".into(),
+        expected: expected.to_hex().to_string(),
+        found,
+    })
+}
+
+/// Does something until it succeeds. What cannot succeed for the event's own sake is not an error here but a verdict.
+async fn again<T, E, F>(doing: &'static str, mut attempt: impl FnMut() -> F) -> T
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let (first, longest) = RETRY_WAIT;
+    let mut backoff = Backoff::forever(first, longest);
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) => tracing::warn!(%error, doing, "trying again"),
+        }
+        sleep(backoff.next_wait(Instant::now()).unwrap_or(longest)).await;
+    }
+}
+
+fn log(outcome: &Outcome) {
+    match &outcome.verdict {
+        Verdict::Processed => tracing::info!(attempts = outcome.attempts, "processed"),
+        Verdict::Failed(failure) => {
+            tracing::warn!(
+                reason = failure.reason().as_str(),
+                ?failure,
+                attempts = outcome.attempts,
+                "failed"
+            );
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The processor's parts, and how they start and stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::backoff::Backoff;
+use shared::config::{Config, KafkaConfig};
+use shared::kafka::{Admin, KafkaError, ProducerBounds, RecordConsumer, RecordProducer};
+use shared::readiness::{Need, Part, PartState};
+use shared::services::Services;
+use shared::size_limit::{TopicLimit, TopicLimitTooSmall};
+use shared::spool::SpoolDirectory;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::dead_letter::DeadLetters;
+use crate::intake::{Delivery, KafkaIntake, LocalIntake};
+use crate::parser::{ParserPool, ParserSettings};
+use crate::pipeline::Pipeline;
+use crate::publish::{Publisher, Topics};
+
+/// Events under way for each parser process: while one is parsed, others are stored and published.
+const EVENTS_PER_WORKER: usize = 4;
+/// Assembled events waiting for one of those places.
+const DELIVERIES_WAITING_MAX: usize = 16;
+/// First and longest wait for a cluster that is away.
+const KAFKA_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Bytes of unconfirmed reports, outcomes and dead letters.
+const PRODUCER_INFLIGHT_BYTES: usize = 32 << 20;
+
+/// The queue a processor takes its events from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// `kafka.brokers`
+    Kafka,
+    /// The spool of this process.
+    Local(SpoolDirectory),
+}
+
+/// Why there is no processor.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessorError {
+    /// The cluster or the configuration has to change first.
+    #[error(transparent)]
+    Kafka(#[from] KafkaError),
+    /// A topic's limit is too small for what goes there.
+    #[error("topic {topic:?}: {error}")]
+    Topic {
+        /// Its name.
+        topic: String,
+        /// Its limit.
+        error: TopicLimitTooSmall,
+    },
+    /// The scratch directory cannot be used.
+    #[error("expected a directory for scratch files at {path}: {error}")]
+    Scratch {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// This program cannot be started as a parser process.
+    #[error("expected to find this program's file, to start parser processes from it: {0}")]
+    Parser(std::io::Error),
+}
+
+/// Processes events from `source` until `shutdown`, then finishes those under way.
+///
+/// # Errors
+/// [`ProcessorError`] when it cannot start. A cluster that is away is waited for.
+pub async fn run(
+    config: Arc<Config>,
+    services: Services,
+    source: Source,
+    shutdown: CancellationToken,
+) -> Result<(), ProcessorError> {
+    let settings = ParserSettings::new(&config.processor).map_err(ProcessorError::Parser)?;
+    let places = settings.workers * EVENTS_PER_WORKER;
+    services.readiness.register(Part::Parser, Need::Required);
+    services.readiness.set(Part::Parser, PartState::Ready);
+    let (deliveries, delivered) = mpsc::channel(DELIVERIES_WAITING_MAX);
+    let tasks = TaskTracker::new();
+    let publisher = match source {
+        Source::Local(spool) => {
+            let intake = LocalIntake {
+                spool,
+                metrics: services.metrics.clone(),
+            };
+            tasks.spawn(intake.run(deliveries, shutdown.clone()));
+            Publisher::Embedded
+        }
+        Source::Kafka => {
+            let Some(kafka) = KafkaSide::open(&config, &services, &shutdown).await? else {
+                return Ok(());
+            };
+            let (intake, publisher) = kafka.start(&config, &services, &shutdown)?;
+            tasks.spawn(intake.run(deliveries, shutdown.clone()));
+            publisher
+        }
+    };
+    tasks.close();
+    let pipeline = Arc::new(Pipeline {
+        parser: ParserPool::start(settings),
+        storage: services.storage.clone(),
+        state: services.state.clone(),
+        publisher,
+        metrics: services.metrics.clone(),
+    });
+    process_all(&pipeline, delivered, places).await;
+    tasks.wait().await;
+    pipeline.parser.stop().await;
+    Ok(())
+}
+
+/// Processes deliveries side by side until there are no more.
+async fn process_all(
+    pipeline: &Arc<Pipeline>,
+    mut delivered: mpsc::Receiver<Delivery>,
+    places: usize,
+) {
+    let places = Arc::new(Semaphore::new(places));
+    let events = TaskTracker::new();
+    while let Some(delivery) = delivered.recv().await {
+        // INVARIANT: the semaphore is never closed.
+        let place = Arc::clone(&places)
+            .acquire_owned()
+            .await
+            .expect("never closed");
+        let pipeline = Arc::clone(pipeline);
+        let envelope = &delivery.assembled.envelope;
+        let span = tracing::info_span!(
+            "event",
+            event_id = %envelope.event_id,
+            project_id = %envelope.project_id,
+            partition = delivery.partition,
+            offset = delivery.assembled.offset,
+        );
+        let processed = async move {
+            pipeline.process(delivery).await;
+            drop(place);
+        };
+        events.spawn(processed.instrument(span));
+    }
+    events.close();
+    events.wait().await;
+}
+
+/// What the scaled-out processor knows of its cluster.
+struct KafkaSide {
+    report_limit: TopicLimit,
+    bounds: ProducerBounds,
+}
+
+impl KafkaSide {
+    /// Asks the cluster for the topics' limits; waits while it is away. `None` when the process is stopped meanwhile.
+    async fn open(
+        config: &Config,
+        services: &Services,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Self>, ProcessorError> {
+        let readiness = &services.readiness;
+        for part in [Part::Broker, Part::Topic, Part::Consumer] {
+            readiness.register(part, Need::Required);
+        }
+        let admin = Admin::new(&config.kafka)?;
+        let (first, longest) = KAFKA_WAIT;
+        let mut backoff = Backoff::forever(first, longest);
+        loop {
+            match Self::ask(&admin, &config.kafka).await {
+                Ok(side) => {
+                    readiness.set(Part::Broker, PartState::Ready);
+                    readiness.set(Part::Topic, PartState::Ready);
+                    return Ok(Some(side));
+                }
+                Err(ProcessorError::Kafka(error @ KafkaError::Unavailable { .. })) => {
+                    readiness.set(Part::Broker, PartState::not_ready(error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+            let wait = backoff.next_wait(Instant::now()).unwrap_or(longest);
+            if shutdown
+                .run_until_cancelled(tokio::time::sleep(wait))
+                .await
+                .is_none()
+            {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn ask(admin: &Admin, config: &KafkaConfig) -> Result<Self, ProcessorError> {
+        let topics = &config.topics;
+        admin.describe(&topics.attachments).await?;
+        let mut limits = Vec::new();
+        for topic in [&topics.reports, &topics.outcomes, &topics.dead_letters] {
+            let described = admin.describe(topic).await?;
+            let limit = TopicLimit::new(described.max_message_bytes);
+            limits.push(limit.map_err(|error| ProcessorError::Topic {
+                topic: topic.clone(),
+                error,
+            })?);
+        }
+        let bytes_max = limits.iter().map(|limit| limit.client_bytes_max());
+        let bounds = ProducerBounds {
+            record_bytes_max: bytes_max.clone().max().unwrap_or_default(),
+            batch_bytes_max: bytes_max.min().unwrap_or_default(),
+            inflight_bytes: PRODUCER_INFLIGHT_BYTES,
+        };
+        Ok(Self {
+            report_limit: limits[0],
+            bounds,
+        })
+    }
+
+    fn start(
+        self,
+        config: &Config,
+        services: &Services,
+        shutdown: &CancellationToken,
+    ) -> Result<(KafkaIntake, Publisher), ProcessorError> {
+        let metrics = services.metrics.clone();
+        let names = &config.kafka.topics;
+        let producer =
+            RecordProducer::start(&config.kafka, self.bounds, "processor", metrics.clone())?;
+        let dead_letters = DeadLetters {
+            producer: producer.clone(),
+            origin_topic: names.attachments.as_str().into(),
+            topic: names.dead_letters.as_str().into(),
+            metrics: metrics.clone(),
+            stop: shutdown.clone(),
+        };
+        let scratch = scratch_directory(config)?;
+        let consumer = RecordConsumer::start(&config.kafka, None, metrics.clone())?;
+        let intake = KafkaIntake::new(
+            consumer,
+            dead_letters,
+            (scratch, config.processor.memory.get()),
+            config.processor.incomplete_after.get(),
+            metrics,
+            services.readiness.clone(),
+        );
+        let publisher = Publisher::Kafka(Topics {
+            producer,
+            reports: names.reports.as_str().into(),
+            report_limit: self.report_limit,
+            outcomes: names.outcomes.as_str().into(),
+        });
+        Ok((intake, publisher))
+    }
+}
+
+/// Makes `data.dir/scratch`. Its files have no names, so that none outlives the process.
+fn scratch_directory(config: &Config) -> Result<PathBuf, ProcessorError> {
+    let path = config.data.dir.join("scratch");
+    match std::fs::create_dir_all(&path) {
+        Ok(()) => Ok(path),
+        Err(error) => Err(ProcessorError::Scratch { path, error }),
+    }
+}
