@@ -1,5 +1,7 @@
 //! The bytes of a minidump -> what the report says of it, by rust-minidump. Runs in the worker process only.
 
+mod json;
+
 use std::collections::BTreeMap;
 
 use minidump::{
@@ -63,12 +65,9 @@ pub async fn parse(
     cap_frames(&mut state, &mut warnings);
     note_damage(&container, &state, &mut warnings);
     let annotations = annotations(&container, &mut warnings);
-    let mut json = Vec::new();
-    state
-        .print_json(&mut json, false)
-        .map_err(|error| Unreadable {
-            error: format!("what was read cannot be written as JSON: {error}"),
-        })?;
+    let json = json::to_json(&mut state).map_err(|error| Unreadable {
+        error: format!("what was read cannot be written as JSON: {error}"),
+    })?;
     let mut details = details(&state, annotations);
     details.signature = Some(signature(&details));
     Ok(ParsedDump {

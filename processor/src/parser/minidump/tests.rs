@@ -92,6 +92,44 @@ fn annotations_are_those_crashpad_itself_would_send() {
     assert_eq!(parsed.details.process.kind.as_deref(), Some("renderer"));
 }
 
+/// Our JSON and the library's, of the same dump.
+fn both_json(dump: &[u8]) -> Option<[serde_json::Value; 2]> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let container = Minidump::read(dump).ok()?;
+    let symbols = symbol_provider();
+    let process = minidump_processor::process_minidump(&container, &symbols);
+    let mut state = runtime.block_on(process).ok()?;
+    let mut theirs = Vec::new();
+    state.print_json(&mut theirs, false).expect("is written");
+    let ours = json::to_json(&mut state).expect("is written");
+    let mut again = Vec::new();
+    state.print_json(&mut again, false).expect("is written");
+    assert!(again == theirs, "the state is as before");
+    Some([ours, theirs].map(|json| serde_json::from_slice(&json).expect("JSON")))
+}
+
+#[test]
+fn our_json_is_the_librarys() {
+    let shapes = [
+        SMALL,
+        Shape {
+            other_threads: 0,
+            other_modules: 0,
+            stack_words: 1024,
+        },
+    ];
+    for (system, shape) in System::ALL
+        .iter()
+        .flat_map(|system| shapes.map(|shape| (system, shape)))
+    {
+        let [ours, theirs] = both_json(&dumps::crash(*system, shape)).expect("readable");
+        assert!(theirs["crashing_thread"]["frames"][0]["registers"].is_object());
+        assert_eq!(ours, theirs);
+    }
+}
+
 #[test]
 fn the_librarys_own_json_comes_along() {
     let parsed = read(&dumps::crash(System::Linux, SMALL)).expect("readable");
@@ -166,6 +204,9 @@ proptest! {
         for (index, bit) in flips {
             let at = index.index(dump.len());
             dump[at] ^= 1 << bit;
+        }
+        if let Some([ours, theirs]) = both_json(&dump) {
+            prop_assert_eq!(ours, theirs);
         }
         if let Ok(parsed) = read(&dump) {
             prop_assert!(parsed.details.signature.is_some());
