@@ -19,6 +19,7 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use shared::config::Config;
 use shared::services::Services;
+use shared::spool::SpoolDirectory;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Level};
 
@@ -59,11 +60,15 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) struct Routes(TowerToHyperService<Router>);
 
 impl App {
-    pub(crate) fn new(config: &Config, services: Services, delivery: Delivery) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        services: Services,
+        spool: SpoolDirectory,
+        delivery: Delivery,
+    ) -> Self {
         // The other half is the queue's, for chunks on their way.
         let memory_bytes = config.relay.max_inflight_bytes.get() / 2;
         let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
-        let spool = services.spool.clone();
         Self {
             keys: KeyRing::new(&config.projects),
             intake: Intake::new(config.limits, spool, memory_bytes, &services.metrics),

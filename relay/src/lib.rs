@@ -19,8 +19,8 @@ pub mod form;
 mod limits;
 pub mod multipart;
 pub mod part_head;
-pub mod receive;
 mod publish;
+pub mod receive;
 mod refused_body;
 mod request_id;
 mod server;
@@ -33,6 +33,7 @@ use std::sync::Arc;
 use shared::config::Config;
 use shared::kafka::KafkaError;
 use shared::services::Services;
+use shared::spool::SpoolDirectory;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +63,7 @@ pub enum RelayError {
 pub async fn run(
     config: Arc<Config>,
     services: Services,
+    spool: SpoolDirectory,
     shutdown: CancellationToken,
 ) -> Result<(), RelayError> {
     let address = config.relay.listen;
@@ -70,8 +72,9 @@ pub async fn run(
         .map_err(|error| RelayError::Listen { address, error })?;
     // The queue outlives the listener: uploads under way at the end still go through it.
     let queue_shutdown = CancellationToken::new();
-    let delivery = Delivery::open(&config, &services, queue_shutdown.clone()).await?;
-    let app = Arc::new(App::new(&config, services, delivery.clone()));
+    let delivery =
+        Delivery::open(&config, &services, spool.clone(), queue_shutdown.clone()).await?;
+    let app = Arc::new(App::new(&config, services, spool, delivery.clone()));
     tracing::info!(%address, "taking uploads");
     server::serve(listener, Arc::clone(&app), shutdown).await;
     app.close(config.shutdown_timeout.get()).await;

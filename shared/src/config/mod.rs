@@ -342,6 +342,14 @@ pub enum Role {
 }
 
 impl Config {
+    /// The configuration as TOML, secrets left out.
+    ///
+    /// # Errors
+    /// A value that TOML cannot hold, such as a path that is not text.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
     /// Checks the settings against one another and against what `role` needs.
     ///
     /// # Errors

@@ -1,0 +1,212 @@
+//! Running a role: open what it needs, start its parts, wait for a signal, stop them in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use processor::{ProcessorError, Source};
+use relay::RelayError;
+use shared::config::{Config, ProjectConfig, Role};
+use shared::id::ProjectId;
+use shared::kafka::KafkaError;
+use shared::services::{Services, ServicesError};
+use shared::spool::{SpoolDirectory, SpoolError};
+use shared::telemetry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{CommandError, admin, welcome};
+
+/// What a stop may take besides `shutdown_timeout`, for the parts to end after their work.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Runs a role until a signal.
+pub(crate) fn run(role: Role, config: Config) -> Result<(), CommandError> {
+    config.check(role).map_err(CommandError::usage)?;
+    telemetry::start(&config.log).map_err(CommandError::usage)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.context("starting the runtime")?;
+    let ended = runtime.block_on(run_until_signal(role, config));
+    // A thread of ours that blocks on a disk or a broker must not keep the process from ending.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandError> {
+    let shutdown = CancellationToken::new();
+    let services = Services::open(&config, role)
+        .await
+        .map_err(services_error)?;
+    let made_key = role == Role::Standalone && config.projects.is_empty();
+    if made_key {
+        config.projects.push(first_project(&services).await?);
+    }
+    let config = Arc::new(config);
+    let spool = match role {
+        Role::Standalone | Role::Relay => Some(SpoolDirectory::open(&config).map_err(spool_error)?),
+        Role::Processor => None,
+    };
+    let mut parts = JoinSet::new();
+    start_admin(&config, &services, &shutdown, &mut parts).await?;
+    if let Some(spool) = &spool {
+        let (config, services) = (Arc::clone(&config), services.clone());
+        let (spool, shutdown) = (spool.clone(), shutdown.clone());
+        parts.spawn(async move {
+            relay::run(config, services, spool, shutdown)
+                .await
+                .map_err(relay_error)
+        });
+    }
+    if matches!(role, Role::Standalone | Role::Processor) {
+        let source = match (&config.kafka.brokers, spool) {
+            (None, Some(spool)) => Source::Local(spool),
+            (Some(_), _) | (None, None) => Source::Kafka,
+        };
+        let (config, services, shutdown) =
+            (Arc::clone(&config), services.clone(), shutdown.clone());
+        parts.spawn(async move {
+            processor::run(config, services, source, shutdown)
+                .await
+                .map_err(processor_error)
+        });
+    }
+    if role != Role::Processor {
+        welcome::print(&config, made_key);
+    }
+    let stopped = wait(parts, shutdown, config.shutdown_timeout.get()).await;
+    services.state.shutdown().await;
+    stopped
+}
+
+/// Waits for a signal or for a part that ends, then for the rest to end in time.
+async fn wait(
+    mut parts: JoinSet<Result<(), CommandError>>,
+    shutdown: CancellationToken,
+    timeout: Duration,
+) -> Result<(), CommandError> {
+    let mut first_error = None;
+    tokio::select! {
+        signal = stop_signal() => {
+            tracing::info!(signal = signal?, "stopping");
+        }
+        Some(ended) = parts.join_next() => {
+            first_error = part_error(ended);
+        }
+    }
+    shutdown.cancel();
+    let rest = async {
+        while let Some(ended) = parts.join_next().await {
+            if let Some(error) = part_error(ended) {
+                first_error.get_or_insert(error);
+            }
+        }
+    };
+    if tokio::time::timeout(timeout + STOP_GRACE, rest)
+        .await
+        .is_err()
+    {
+        let error = anyhow!(
+            "not all parts ended within shutdown_timeout ({}s); nothing that got a 200 is lost",
+            timeout.as_secs()
+        );
+        first_error.get_or_insert(error.into());
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+fn part_error(
+    ended: Result<Result<(), CommandError>, tokio::task::JoinError>,
+) -> Option<CommandError> {
+    match ended {
+        Ok(ended) => ended.err(),
+        Err(error) => Some(anyhow!("a part of the program panicked: {error}").into()),
+    }
+}
+
+async fn stop_signal() -> Result<&'static str, CommandError> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}
+
+/// Project 1 with the key that was made for it at the first start.
+async fn first_project(services: &Services) -> Result<ProjectConfig, CommandError> {
+    let id = ProjectId::new(1).context("1 is a project number")?;
+    let key = services
+        .state
+        .project_key(id)
+        .await
+        .context("the key of project 1")?;
+    Ok(ProjectConfig {
+        id,
+        keys: vec![key],
+    })
+}
+
+async fn start_admin(
+    config: &Config,
+    services: &Services,
+    shutdown: &CancellationToken,
+    parts: &mut JoinSet<Result<(), CommandError>>,
+) -> Result<(), CommandError> {
+    let address = config.admin.listen;
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| {
+        CommandError::usage(format!(
+            "admin.listen: expected to listen on {address}, found: {error}"
+        ))
+    })?;
+    let (token, services, shutdown) = (
+        config.admin.token.clone(),
+        services.clone(),
+        shutdown.clone(),
+    );
+    parts.spawn(async move {
+        admin::serve(listener, token, services, shutdown)
+            .await
+            .context("the admin listener")
+            .map_err(CommandError::from)
+    });
+    Ok(())
+}
+
+fn services_error(error: ServicesError) -> CommandError {
+    CommandError::usage(error)
+}
+
+fn spool_error(error: SpoolError) -> CommandError {
+    CommandError::usage(format!("data.dir: {error}"))
+}
+
+fn relay_error(error: RelayError) -> CommandError {
+    match error {
+        RelayError::Queue(error) => kafka_error(error),
+        error @ RelayError::Listen { .. } => CommandError::usage(error),
+    }
+}
+
+fn processor_error(error: ProcessorError) -> CommandError {
+    match error {
+        ProcessorError::Kafka(error) => kafka_error(error),
+        error @ (ProcessorError::Topic { .. } | ProcessorError::Scratch { .. }) => {
+            CommandError::usage(error)
+        }
+        error @ ProcessorError::Parser(_) => CommandError::Failed(error.into()),
+    }
+}
+
+fn kafka_error(error: KafkaError) -> CommandError {
+    match error {
+        error @ (KafkaError::Misconfigured { .. } | KafkaError::NoTopic { .. }) => {
+            CommandError::usage(format!("kafka: {error}"))
+        }
+        error @ KafkaError::Unavailable { .. } => CommandError::Failed(error.into()),
+    }
+}

@@ -1,0 +1,104 @@
+//! `crashferry topics create`.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use shared::config::{ByteSize, Config, Span};
+use shared::kafka::{Admin, TopicDescription, TopicPlan};
+
+use crate::CommandError;
+
+/// What a dead letter's headers add to the record that it keeps.
+const DEAD_LETTER_ROOM_BYTES: u32 = 64 << 10;
+/// The brokers' default `max.message.bytes`.
+const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
+
+/// What new topics are to be like.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CreateArguments {
+    /// Partitions of each topic: the most processors that can share the work
+    #[arg(long, default_value_t = 12)]
+    partitions: i32,
+    /// Copies of each partition; 3 where there are as many brokers
+    #[arg(long, default_value_t = 1)]
+    replication: i32,
+    /// How long records are kept
+    #[arg(long, default_value = "7d")]
+    retention: Span,
+    /// The largest record batch of the ingest and report topics; uploads are cut to fit it [default: the broker's]
+    #[arg(long)]
+    max_message_bytes: Option<ByteSize>,
+}
+
+/// Makes the topics that do not exist, and says what each is like.
+pub(crate) fn create(config: &Config, arguments: &CreateArguments) -> Result<(), CommandError> {
+    if config.kafka.brokers.is_none() {
+        return Err(CommandError::usage(
+            "kafka.brokers: expected an address, found none: there is no cluster to make topics in",
+        ));
+    }
+    let max_message_bytes = match arguments.max_message_bytes {
+        Some(size) => Some(u32::try_from(size.get()).map_err(|_| {
+            CommandError::usage(format!(
+                "--max-message-bytes: expected less than 4GiB, found {size}"
+            ))
+        })?),
+        None => None,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(1)
+        .build();
+    let runtime = runtime.context("starting the runtime")?;
+    runtime.block_on(create_all(config, arguments, max_message_bytes))
+}
+
+async fn create_all(
+    config: &Config,
+    arguments: &CreateArguments,
+    max_message_bytes: Option<u32>,
+) -> Result<(), CommandError> {
+    let admin = Admin::new(&config.kafka).map_err(CommandError::usage)?;
+    let names = &config.kafka.topics;
+    let dead_letter_bytes = max_message_bytes
+        .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
+        .saturating_add(DEAD_LETTER_ROOM_BYTES);
+    let topics = [
+        (&names.attachments, max_message_bytes),
+        (&names.reports, max_message_bytes),
+        (&names.outcomes, None),
+        (&names.dead_letters, Some(dead_letter_bytes)),
+    ];
+    for (name, max_message_bytes) in topics {
+        let plan = TopicPlan {
+            name: name.clone(),
+            partitions: arguments.partitions,
+            replication: arguments.replication,
+            retention: arguments.retention.get(),
+            max_message_bytes,
+        };
+        let made = admin
+            .create(&plan)
+            .await
+            .with_context(|| format!("making topic {name}"))?;
+        let described = admin
+            .describe(name)
+            .await
+            .with_context(|| format!("looking at topic {name}"))?;
+        let what = if made { "made" } else { "exists" };
+        println!("{name}: {what}: {}", summary(&described));
+    }
+    Ok(())
+}
+
+fn summary(topic: &TopicDescription) -> String {
+    let retention = topic.retention.map_or_else(|| "unlimited".to_owned(), days);
+    format!(
+        "{} partitions, max.message.bytes {}, retention {retention}, cleanup.policy {}, compression.type {}",
+        topic.partitions, topic.max_message_bytes, topic.cleanup_policy, topic.compression
+    )
+}
+
+fn days(retention: Duration) -> String {
+    format!("{:.1} days", retention.as_secs_f64() / 86_400.0)
+}

@@ -1,0 +1,173 @@
+//! The topic's effective limit, followed while the process runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::kafka::{Admin, KafkaError, ProducerBounds, RecordProducer};
+use shared::limits::{TOPIC_LIMIT_BYTES_MIN, TOPIC_LIMIT_REFRESH};
+use shared::metrics::Metrics;
+use shared::readiness::{Part, PartState, Readiness};
+use shared::size_limit::TopicLimit;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// How often a limit that is not known is asked for.
+const UNKNOWN_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a limit is read again that a broker's refusal contradicts: brokers learn of a change one after another.
+const DOUBT_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The limit that the producer keeps to; `None` while it is not known or too small to work with.
+#[derive(Clone)]
+pub(super) struct LimitWatch {
+    current: watch::Receiver<Option<TopicLimit>>,
+    doubted: Arc<Notify>,
+}
+
+impl LimitWatch {
+    /// The limit to cut by now.
+    pub(super) fn current(&self) -> Option<TopicLimit> {
+        *self.current.borrow()
+    }
+
+    /// The broker refused a record cut by `refused`: waits until another limit is in force.
+    pub(super) async fn other_than(&mut self, refused: TopicLimit) {
+        loop {
+            let other = timeout(
+                DOUBT_INTERVAL,
+                self.current.wait_for(|limit| *limit != Some(refused)),
+            );
+            match other.await.map(|other| other.is_ok()) {
+                Ok(true) => return,
+                // The follower has ended with the process: this wait ends with the caller's deadline.
+                Ok(false) => std::future::pending::<()>().await,
+                Err(_elapsed) => self.doubted.notify_one(),
+            }
+        }
+    }
+}
+
+/// Reads the limit, and tells readiness and metrics.
+pub(super) struct LimitReader {
+    pub(super) admin: Admin,
+    pub(super) topic: String,
+    pub(super) readiness: Readiness,
+    pub(super) metrics: Metrics,
+}
+
+impl LimitReader {
+    /// The topic's limit; `None` when it is too small to work with.
+    pub(super) async fn read(&self) -> Result<Option<TopicLimit>, KafkaError> {
+        let described = self
+            .admin
+            .describe(&self.topic)
+            .await
+            .inspect_err(|error| {
+                let part = match error {
+                    KafkaError::Unavailable { .. } => Part::Broker,
+                    KafkaError::Misconfigured { .. } | KafkaError::NoTopic { .. } => Part::Topic,
+                };
+                self.readiness
+                    .set(part, PartState::not_ready(error.to_string()));
+            })?;
+        for part in [Part::Broker, Part::Topic] {
+            self.readiness.set(part, PartState::Ready);
+        }
+        self.metrics
+            .topic_limit_bytes
+            .set(i64::from(described.max_message_bytes));
+        let limit = TopicLimit::new(described.max_message_bytes);
+        let state = match &limit {
+            Ok(_) => PartState::Ready,
+            Err(error) => PartState::not_ready(error.to_string()),
+        };
+        self.readiness.set(Part::Limit, state);
+        Ok(limit.ok())
+    }
+}
+
+/// Follows the limit while the process runs: first the producer learns of a change, then those who cut by it.
+pub(super) struct LimitFollower {
+    pub(super) reader: LimitReader,
+    pub(super) producer: RecordProducer,
+    pub(super) inflight_bytes: usize,
+    current: watch::Sender<Option<TopicLimit>>,
+    doubted: Arc<Notify>,
+}
+
+impl LimitFollower {
+    /// A follower that starts from `limit`, which `producer` keeps to already.
+    pub(super) fn new(
+        reader: LimitReader,
+        producer: RecordProducer,
+        limit: Option<TopicLimit>,
+        inflight_bytes: usize,
+    ) -> (Self, LimitWatch) {
+        let (current, watched) = watch::channel(limit);
+        let doubted = Arc::new(Notify::new());
+        let follower = Self {
+            reader,
+            producer,
+            inflight_bytes,
+            current,
+            doubted: Arc::clone(&doubted),
+        };
+        (
+            follower,
+            LimitWatch {
+                current: watched,
+                doubted,
+            },
+        )
+    }
+
+    /// Reads the limit every [`TOPIC_LIMIT_REFRESH`] (sooner while it is not known, at once when somebody doubts it),
+    /// until shutdown.
+    pub(super) async fn follow(self, shutdown: CancellationToken) {
+        loop {
+            let known = self.current.borrow().is_some();
+            let interval = if known {
+                TOPIC_LIMIT_REFRESH
+            } else {
+                UNKNOWN_INTERVAL
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = timeout(interval, self.doubted.notified()) => {}
+            }
+            match self.reader.read().await {
+                Ok(limit) => self.put_in_force(limit),
+                // The last known limit stands: a broker that is away has not changed it.
+                Err(error) => tracing::warn!(%error, "the topic's limit could not be read"),
+            }
+        }
+    }
+
+    fn put_in_force(&self, limit: Option<TopicLimit>) {
+        if *self.current.borrow() == limit {
+            return;
+        }
+        if let Err(error) = self
+            .producer
+            .rebound(producer_bounds(limit, self.inflight_bytes))
+        {
+            tracing::error!(%error, "the producer could not be rebuilt for the topic's new limit");
+            return;
+        }
+        tracing::info!(
+            max_message_bytes = limit.map(TopicLimit::bytes),
+            "the topic's limit has changed"
+        );
+        self.current.send_replace(limit);
+    }
+}
+
+/// The producer's sizes for a limit. While none is known nothing is sent, so that any will do.
+pub(super) fn producer_bounds(limit: Option<TopicLimit>, inflight_bytes: usize) -> ProducerBounds {
+    let bytes_max = limit.map_or(TOPIC_LIMIT_BYTES_MIN as usize, TopicLimit::client_bytes_max);
+    ProducerBounds {
+        record_bytes_max: bytes_max,
+        batch_bytes_max: bytes_max,
+        inflight_bytes,
+    }
+}

@@ -1,0 +1,516 @@
+//! What the state store promises, on both implementations: a SQLite file, and a real Redis.
+
+mod state {
+    pub(crate) mod redis_server;
+}
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+use proptest::test_runner::{Config as PropertyConfig, TestRunner};
+use shared::config::{self, Config};
+use shared::id::{EventId, ProjectId};
+use shared::ledger::Ledger;
+use shared::metrics::Metrics;
+use shared::outcome::{Failure, Outcome, Reason, Verdict};
+use shared::readiness::{Need, Part, Readiness};
+use shared::state::{AcceptedNote, EventStatus, Finished, State};
+use state::redis_server::{self, RedisServer};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// A store of either kind and what must outlive it.
+struct Store {
+    state: State,
+    metrics: Metrics,
+    readiness: Readiness,
+    _dir: Option<TempDir>,
+}
+
+impl Store {
+    async fn sqlite() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = Config::default();
+        config.data.dir = dir.path().to_owned();
+        Self::open(&config, Some(dir)).await
+    }
+
+    async fn redis(url: &str) -> Self {
+        let environment = [("CRASHFERRY__REDIS__URL".to_owned(), url.to_owned())];
+        let config = config::load(None, environment).expect("a configuration");
+        Self::open(&config, None).await
+    }
+
+    async fn open(config: &Config, dir: Option<TempDir>) -> Self {
+        let metrics = Metrics::default();
+        let readiness = Readiness::default();
+        readiness.register(Part::State, Need::Required);
+        let state = State::open(config, metrics.clone(), readiness.clone()).await;
+        Self {
+            state: state.expect("a state store"),
+            metrics,
+            readiness,
+            _dir: dir,
+        }
+    }
+}
+
+fn project() -> ProjectId {
+    ProjectId::new(7).expect("not zero")
+}
+
+fn note(event_id: EventId) -> AcceptedNote {
+    AcceptedNote {
+        event_id,
+        project_id: project(),
+        received_at: "2026-01-02T03:04:05.123456789Z".parse().expect("a time"),
+    }
+}
+
+fn outcome(event_id: EventId, verdict: Verdict) -> Outcome {
+    Outcome {
+        event_id,
+        project_id: project(),
+        verdict,
+        received_at: note(event_id).received_at,
+        finished_at: Timestamp::now(),
+        attempts: 1,
+        partition: Some(0),
+        offset: Some(41),
+    }
+}
+
+fn failed() -> Verdict {
+    Verdict::Failed(Failure::ParserTimeout {
+        limit_seconds: 60.0,
+    })
+}
+
+/// Runs the claims on a fresh store of each kind; each claim has a database of its own in the shared Redis.
+macro_rules! on_both {
+    ($($claim:ident in database $database:literal;)+) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $claim() {
+                super::$claim(super::Store::sqlite().await).await;
+            })+
+        }
+
+        mod redis {
+            $(#[tokio::test]
+            async fn $claim() {
+                let url = super::redis_server::empty_database($database);
+                super::$claim(super::Store::redis(&url).await).await;
+            })+
+        }
+    };
+}
+
+on_both! {
+    a_status_sees_a_note_that_is_not_written_yet in database 1;
+    the_first_outcome_stands in database 2;
+    attempts_count_until_the_outcome in database 3;
+    a_project_keeps_its_key in database 4;
+    more_outcomes_than_a_batch_are_all_told_in_order in database 5;
+    notes_are_written_by_themselves_and_shown in database 6;
+    a_stop_writes_what_is_queued in database 7;
+}
+
+async fn a_status_sees_a_note_that_is_not_written_yet(store: Store) {
+    let event = EventId::random();
+    assert_eq!(
+        store.state.status(project(), event).await.expect("answers"),
+        None
+    );
+    store.state.note_accepted(note(event));
+    let received_at = note(event).received_at;
+    let expected = Some(EventStatus::Accepted { received_at });
+    assert_eq!(
+        store.state.status(project(), event).await.expect("answers"),
+        expected
+    );
+    let other = ProjectId::new(8).expect("not zero");
+    assert_eq!(
+        store.state.status(other, event).await.expect("answers"),
+        None
+    );
+}
+
+async fn the_first_outcome_stands(store: Store) {
+    let event = EventId::random();
+    let (first, second) = (outcome(event, failed()), outcome(event, Verdict::Processed));
+    let both = store.state.finish(&[first.clone(), second.clone()]).await;
+    assert_eq!(
+        both.expect("records"),
+        [Finished::First, Finished::Already(first.clone())]
+    );
+    let again = store.state.finish(&[second]).await.expect("records");
+    assert_eq!(again, [Finished::Already(first.clone())]);
+    let late = note(event);
+    store.state.note_accepted(late);
+    store.state.flush().await.expect("flushes");
+    let status = store.state.status(project(), event).await.expect("answers");
+    assert_eq!(status, Some(EventStatus::Finished(first.clone())));
+    let unknown = EventId::random();
+    store.state.note_accepted(note(unknown));
+    store.state.flush().await.expect("flushes");
+    let finished = store
+        .state
+        .finished(&[unknown, event])
+        .await
+        .expect("answers");
+    assert_eq!(finished, [None, Some(first)]);
+    assert_eq!(store.state.finished(&[]).await.expect("answers"), []);
+}
+
+async fn attempts_count_until_the_outcome(store: Store) {
+    let event = EventId::random();
+    for attempt in 1..=3 {
+        assert_eq!(
+            store.state.begin_attempt(event).await.expect("begins"),
+            attempt
+        );
+    }
+    assert_eq!(
+        store
+            .state
+            .begin_attempt(EventId::random())
+            .await
+            .expect("begins"),
+        1
+    );
+    store
+        .state
+        .finish(&[outcome(event, failed())])
+        .await
+        .expect("records");
+    assert_eq!(store.state.begin_attempt(event).await.expect("begins"), 1);
+}
+
+async fn a_project_keeps_its_key(store: Store) {
+    let key = store.state.project_key(project()).await.expect("a key");
+    assert_eq!(
+        store.state.project_key(project()).await.expect("a key"),
+        key
+    );
+    let other = ProjectId::new(1).expect("not zero");
+    assert_ne!(store.state.project_key(other).await.expect("a key"), key);
+}
+
+async fn more_outcomes_than_a_batch_are_all_told_in_order(store: Store) {
+    let outcomes: Vec<Outcome> = (0..1500)
+        .map(|_| outcome(EventId::random(), Verdict::Processed))
+        .collect();
+    store.state.finish(&outcomes[..3]).await.expect("records");
+    let finished = store.state.finish(&outcomes).await.expect("records");
+    for (n, (finished, outcome)) in finished.into_iter().zip(&outcomes).enumerate() {
+        let expected = if n < 3 {
+            Finished::Already(outcome.clone())
+        } else {
+            Finished::First
+        };
+        assert_eq!(finished, expected, "{n}");
+    }
+    assert_eq!(
+        store.state.ledger().await.expect("a ledger").processed,
+        1500
+    );
+}
+
+async fn notes_are_written_by_themselves_and_shown(store: Store) {
+    assert_eq!(store.metrics.ledger.get(), Some(Ledger::default()));
+    assert!(store.readiness.is_ready());
+    for _ in 0..1200 {
+        store.state.note_accepted(note(EventId::random()));
+    }
+    until(Duration::from_secs(10), || {
+        let shown = store.metrics.ledger.get().unwrap_or_default();
+        (shown.accepted, shown.in_flight()) == (1200, 1200)
+    })
+    .await;
+}
+
+async fn a_stop_writes_what_is_queued(store: Store) {
+    for _ in 0..1200 {
+        store.state.note_accepted(note(EventId::random()));
+    }
+    store.state.shutdown().await;
+    assert_eq!(store.metrics.state_dropped_notes.get(), 0);
+    store.state.note_accepted(note(EventId::random()));
+    assert_eq!(
+        store.metrics.state_dropped_notes.get(),
+        1,
+        "a late note is counted"
+    );
+}
+
+/// What may happen to one of a few events, in any order and any number of times.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Note(usize),
+    Process(usize),
+    Fail(usize),
+    Attempt(usize),
+    Flush,
+}
+
+const EVENTS: usize = 4;
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => (0..EVENTS).prop_map(Step::Note),
+        2 => (0..EVENTS).prop_map(Step::Process),
+        2 => (0..EVENTS).prop_map(Step::Fail),
+        1 => (0..EVENTS).prop_map(Step::Attempt),
+        1 => Just(Step::Flush),
+    ];
+    proptest::collection::vec(step, 0..24)
+}
+
+/// Takes the steps, and checks every snapshot on the way and the ledger at the end against what must be.
+async fn the_ledger_is_exact(store: &Store, steps: &[Step]) -> Result<(), TestCaseError> {
+    let before = store.state.ledger().await.expect("a ledger");
+    let events: Vec<EventId> = (0..EVENTS).map(|_| EventId::random()).collect();
+    let mut fates: HashMap<usize, Option<Verdict>> = HashMap::new();
+    for step in steps {
+        match *step {
+            Step::Note(event) => {
+                store.state.note_accepted(note(events[event]));
+                fates.entry(event).or_default();
+            }
+            Step::Process(event) => {
+                finish(store, &events, &mut fates, event, Verdict::Processed).await?
+            }
+            Step::Fail(event) => finish(store, &events, &mut fates, event, failed()).await?,
+            Step::Attempt(event) => {
+                store
+                    .state
+                    .begin_attempt(events[event])
+                    .await
+                    .expect("begins");
+            }
+            Step::Flush => store.state.flush().await.expect("flushes"),
+        }
+        let snapshot = store.state.ledger().await.expect("a ledger");
+        prop_assert!(
+            snapshot.accepted >= snapshot.processed + snapshot.failed(),
+            "{snapshot:?}"
+        );
+    }
+    store.state.flush().await.expect("flushes");
+    let after = store.state.ledger().await.expect("a ledger");
+    let fated =
+        |fate: Option<Verdict>| fates.values().filter(|known| **known == fate).count() as u64;
+    prop_assert_eq!(after.accepted - before.accepted, fates.len() as u64);
+    prop_assert_eq!(
+        after.processed - before.processed,
+        fated(Some(Verdict::Processed))
+    );
+    prop_assert_eq!(after.failed() - before.failed(), fated(Some(failed())));
+    prop_assert_eq!(after.in_flight() - before.in_flight(), fated(None));
+    let timeouts = |ledger: &Ledger| {
+        let mut reasons = ledger.failed_by_reason.iter();
+        reasons
+            .find(|(reason, _)| *reason == Reason::ParserTimeout)
+            .map(|(_, count)| count)
+    };
+    prop_assert_eq!(timeouts(&after), Some(after.failed()));
+    Ok(())
+}
+
+async fn finish(
+    store: &Store,
+    events: &[EventId],
+    fates: &mut HashMap<usize, Option<Verdict>>,
+    event: usize,
+    verdict: Verdict,
+) -> Result<(), TestCaseError> {
+    let outcome = outcome(events[event], verdict);
+    let finished = store
+        .state
+        .finish(&[outcome.clone()])
+        .await
+        .expect("records");
+    match (fates.get(&event).cloned().flatten(), &finished[..]) {
+        (None, [Finished::First]) => {
+            fates.insert(event, Some(outcome.verdict));
+        }
+        (Some(first), [Finished::Already(known)]) => prop_assert_eq!(&known.verdict, &first),
+        (fate, finished) => prop_assert!(false, "{:?} after {:?}", finished, fate),
+    }
+    Ok(())
+}
+
+fn check_property(store: &Store, runtime: &Runtime) {
+    let cases = PropertyConfig {
+        cases: 64,
+        ..PropertyConfig::default()
+    };
+    let checked = TestRunner::new(cases).run(&steps(), |steps| {
+        runtime.block_on(the_ledger_is_exact(store, &steps))
+    });
+    checked.expect("the ledger is exact");
+}
+
+#[test]
+fn any_interleaving_keeps_the_ledger_exact_in_sqlite() {
+    let runtime = Runtime::new().expect("a runtime");
+    let store = runtime.block_on(Store::sqlite());
+    check_property(&store, &runtime);
+}
+
+#[test]
+fn any_interleaving_keeps_the_ledger_exact_in_redis() {
+    let url = redis_server::empty_database(8);
+    let runtime = Runtime::new().expect("a runtime");
+    let store = runtime.block_on(Store::redis(&url));
+    check_property(&store, &runtime);
+}
+
+#[tokio::test]
+async fn two_processes_share_one_ledger_in_redis() {
+    let url = redis_server::empty_database(9);
+    let (relay, processor) = (Store::redis(&url).await, Store::redis(&url).await);
+    let event = EventId::random();
+    relay.state.note_accepted(note(event));
+    relay.state.flush().await.expect("flushes");
+    processor
+        .state
+        .finish(&[outcome(event, Verdict::Processed)])
+        .await
+        .expect("records");
+    let status = relay.state.status(project(), event).await.expect("answers");
+    assert!(
+        matches!(status, Some(EventStatus::Finished(_))),
+        "{status:?}"
+    );
+    let seen = [relay.state.ledger().await, processor.state.ledger().await];
+    let [Ok(relay_sees), Ok(processor_sees)] = seen else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(relay_sees, processor_sees);
+    assert_eq!((relay_sees.accepted, relay_sees.processed), (1, 1));
+    let key = relay.state.project_key(project()).await.expect("a key");
+    assert_eq!(
+        processor.state.project_key(project()).await.expect("a key"),
+        key
+    );
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_costs_no_note_and_is_found_again() {
+    let mut server = RedisServer::reserve();
+    let store = Store::redis(&server.url()).await;
+    assert!(!store.readiness.is_ready(), "it was never there");
+    let early = EventId::random();
+    store.state.note_accepted(note(early));
+    let asked = Instant::now();
+    assert!(store.state.status(project(), early).await.is_err());
+    assert!(
+        store
+            .state
+            .finish(&[outcome(early, failed())])
+            .await
+            .is_err()
+    );
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        asked.elapsed()
+    );
+
+    server.start();
+    until(Duration::from_secs(10), || store.readiness.is_ready()).await;
+    store.state.flush().await.expect("flushes");
+    assert_eq!(store.state.ledger().await.expect("a ledger").accepted, 1);
+
+    server.kill();
+    until(Duration::from_secs(10), || !store.readiness.is_ready()).await;
+    for _ in 0..100 {
+        store.state.note_accepted(note(EventId::random()));
+    }
+    server.start();
+    until(Duration::from_secs(10), || {
+        store.metrics.ledger.get().unwrap_or_default().accepted == 101
+    })
+    .await;
+    assert_eq!(store.metrics.state_dropped_notes.get(), 0);
+    assert!(store.readiness.is_ready());
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_noticed_and_found_again() {
+    let mut server = RedisServer::reserve();
+    server.start();
+    let store = Store::redis(&server.url()).await;
+    assert!(store.readiness.is_ready());
+    server.pause();
+    until(Duration::from_secs(10), || !store.readiness.is_ready()).await;
+    let error = store
+        .state
+        .ledger()
+        .await
+        .expect_err("nobody answers")
+        .to_string();
+    assert!(error.starts_with("the state store is away"), "{error}");
+    server.resume();
+    until(Duration::from_secs(10), || store.readiness.is_ready()).await;
+}
+
+#[tokio::test]
+async fn a_full_queue_drops_notes_and_counts_them_and_outcomes_heal_the_ledger() {
+    let mut server = RedisServer::reserve();
+    let store = Store::redis(&server.url()).await;
+    let events: Vec<EventId> = (0..70_000).map(|_| EventId::random()).collect();
+    for event in &events {
+        store.state.note_accepted(note(*event));
+    }
+    let dropped = store.metrics.state_dropped_notes.get();
+    assert!(dropped > 3000 && dropped < 5000, "{dropped} dropped");
+    server.start();
+    let outcomes: Vec<Outcome> = events
+        .iter()
+        .map(|event| outcome(*event, Verdict::Processed))
+        .collect();
+    until(Duration::from_secs(10), || store.readiness.is_ready()).await;
+    store.state.finish(&outcomes).await.expect("records");
+    until(Duration::from_secs(20), || {
+        let shown = store.metrics.ledger.get().unwrap_or_default();
+        (shown.accepted, shown.processed, shown.in_flight()) == (70_000, 70_000, 0)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stop_without_redis_ends_and_counts_what_it_drops() {
+    let server = RedisServer::reserve();
+    let store = Store::redis(&server.url()).await;
+    for _ in 0..10 {
+        store.state.note_accepted(note(EventId::random()));
+    }
+    let stopped = tokio::time::timeout(Duration::from_secs(15), store.state.shutdown()).await;
+    stopped.expect("the stop ends");
+    assert_eq!(store.metrics.state_dropped_notes.get(), 10);
+}
+
+#[tokio::test]
+async fn a_redis_url_that_is_none_is_named_with_its_key() {
+    let environment = [(
+        "CRASHFERRY__REDIS__URL".to_owned(),
+        "redis.example".to_owned(),
+    )];
+    let config = config::load(None, environment).expect("a configuration");
+    let opened = State::open(&config, Metrics::default(), Readiness::default()).await;
+    let error = opened.expect_err("no address").to_string();
+    assert!(error.starts_with("redis.url: expected redis://"), "{error}");
+}
+
+async fn until(deadline: Duration, condition: impl Fn() -> bool) {
+    let end = Instant::now() + deadline;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {deadline:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
