@@ -13,6 +13,7 @@ use proptest::test_runner::{Config as PropertyConfig, TestRunner};
 use shared::config::{self, Config};
 use shared::id::{EventId, ProjectId};
 use shared::ledger::Ledger;
+use shared::limits;
 use shared::metrics::Metrics;
 use shared::outcome::{Failure, Outcome, Reason, Verdict};
 use shared::readiness::{Need, Part, Readiness};
@@ -26,6 +27,7 @@ struct Store {
     state: State,
     metrics: Metrics,
     readiness: Readiness,
+    config: Config,
     _dir: Option<TempDir>,
 }
 
@@ -52,6 +54,7 @@ impl Store {
             state: state.expect("a state store"),
             metrics,
             readiness,
+            config: config.clone(),
             _dir: dir,
         }
     }
@@ -116,6 +119,7 @@ on_both! {
     more_outcomes_than_a_batch_are_all_told_in_order in database 5;
     notes_are_written_by_themselves_and_shown in database 6;
     a_stop_writes_what_is_queued in database 7;
+    a_state_that_is_let_go_writes_what_is_queued in database 10;
 }
 
 async fn a_status_sees_a_note_that_is_not_written_yet(store: Store) {
@@ -244,6 +248,18 @@ async fn a_stop_writes_what_is_queued(store: Store) {
         1,
         "a late note is counted"
     );
+    let again = Store::open(&store.config, None).await;
+    assert_eq!(again.state.ledger().await.expect("a ledger").accepted, 1200);
+}
+
+async fn a_state_that_is_let_go_writes_what_is_queued(store: Store) {
+    store.state.note_accepted(note(EventId::random()));
+    let again = Store::open(&store.config, None).await;
+    drop(store.state);
+    until(Duration::from_secs(10), || {
+        again.metrics.ledger.get().unwrap_or_default().accepted == 1
+    })
+    .await;
 }
 
 /// What may happen to one of a few events, in any order and any number of times.
@@ -330,7 +346,7 @@ async fn finish(
     let outcome = outcome(events[event], verdict);
     let finished = store
         .state
-        .finish(&[outcome.clone()])
+        .finish(std::slice::from_ref(&outcome))
         .await
         .expect("records");
     match (fates.get(&event).cloned().flatten(), &finished[..]) {
@@ -397,6 +413,29 @@ async fn two_processes_share_one_ledger_in_redis() {
         processor.state.project_key(project()).await.expect("a key"),
         key
     );
+}
+
+#[tokio::test]
+async fn redis_forgets_outcomes_in_time_and_open_events_never() {
+    let url = redis_server::empty_database(11);
+    let store = Store::redis(&url).await;
+    let [open, done] = [EventId::random(), EventId::random()];
+    store.state.note_accepted(note(open));
+    store.state.flush().await.expect("flushes");
+    store.state.begin_attempt(open).await.expect("begins");
+    store
+        .state
+        .finish(&[outcome(done, Verdict::Processed)])
+        .await
+        .expect("records");
+    let kept = i64::try_from(limits::STATUS_KEPT.as_secs()).expect("fits");
+    let seconds = |key: &str, event: EventId| {
+        redis_server::seconds_left(11, &format!("crashferry:{key}:{}", event.simple()))
+    };
+    assert_eq!(seconds("event", open), -1, "no end");
+    for left in [seconds("event", done), seconds("attempts", open)] {
+        assert!((kept - 60..=kept).contains(&left), "{left}");
+    }
 }
 
 #[tokio::test]

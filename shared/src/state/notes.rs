@@ -81,18 +81,15 @@ struct Recorder {
 impl Recorder {
     async fn run(mut self) {
         let mut backoff = Self::backoff();
-        let mut wait = limits::STATE_FLUSH_INTERVAL;
         while !self.stop.is_cancelled() {
-            self.gather(wait).await;
-            wait = match self.write().await {
-                Ok(()) => {
-                    backoff = Self::backoff();
-                    limits::STATE_FLUSH_INTERVAL
-                }
-                Err(_) => backoff
-                    .next_wait(Instant::now())
-                    .unwrap_or(limits::STATE_RETRY_WAIT_MAX),
-            };
+            self.gather().await;
+            if self.write().await.is_ok() {
+                backoff = Self::backoff();
+                continue;
+            }
+            let wait = backoff.next_wait(Instant::now());
+            let wait = tokio::time::sleep(wait.unwrap_or(limits::STATE_RETRY_WAIT_MAX));
+            self.stop.run_until_cancelled(wait).await;
         }
         self.drain().await;
     }
@@ -101,32 +98,38 @@ impl Recorder {
         Backoff::forever(limits::STATE_FLUSH_INTERVAL, limits::STATE_RETRY_WAIT_MAX)
     }
 
-    /// Waits for a note, then for its company: until the batch is full, a flush is asked for, or `wait` is over.
-    async fn gather(&mut self, wait: std::time::Duration) {
+    /// Waits for a note, then for its company: until the batch is full, a flush is asked for, or they waited enough.
+    async fn gather(&mut self) {
         if self.notes.is_empty() {
             let Some(entry) = self.stop.run_until_cancelled(self.entries.recv()).await else {
                 return;
             };
             self.take(entry);
         }
-        let over = tokio::time::sleep(wait);
-        tokio::pin!(over);
-        while self.notes.len() < limits::STATE_BATCH_RECORDS_MAX && self.flushes.is_empty() {
+        let enough = tokio::time::sleep(limits::STATE_FLUSH_INTERVAL);
+        tokio::pin!(enough);
+        while self.wants_company() {
             let entry = tokio::select! {
                 biased;
                 entry = self.entries.recv() => entry,
-                () = &mut over => return,
+                () = &mut enough => return,
                 () = self.stop.cancelled() => return,
             };
             self.take(entry);
         }
     }
 
+    fn wants_company(&self) -> bool {
+        let full = self.notes.len() >= limits::STATE_BATCH_RECORDS_MAX;
+        !full && self.flushes.is_empty() && !self.stop.is_cancelled()
+    }
+
     fn take(&mut self, entry: Option<Entry>) {
         match entry {
             Some(Entry::Note(note)) => self.notes.push(note),
             Some(Entry::Flush(flush)) => self.flushes.push(flush),
-            None => {}
+            // The last handle on the state is gone: nobody will say stop.
+            None => self.stop.cancel(),
         }
     }
 

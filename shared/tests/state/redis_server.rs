@@ -11,15 +11,35 @@ const VARIABLE: &str = "CRASHFERRY_TEST_REDIS";
 
 /// The URL of a database of the shared server, emptied. Each test has a database of its own.
 pub(crate) fn empty_database(number: u8) -> String {
-    let address = std::env::var(VARIABLE).unwrap_or_else(|_| {
-        panic!("{VARIABLE} is not set: run the tests with tests/run, which starts Redis")
-    });
-    let address = address.trim_start_matches("redis://").trim_end_matches('/');
-    let answer = command(address, &format!("SELECT {number}\r\nFLUSHDB\r\nQUIT\r\n"));
+    let address = address();
+    let answer = command(&address, &format!("SELECT {number}\r\nFLUSHDB\r\nQUIT\r\n"));
     match answer {
         Ok(answer) if answer.starts_with("+OK\r\n+OK\r\n") => format!("redis://{address}/{number}"),
         other => panic!("Redis at {address} does not empty database {number}: {other:?}"),
     }
+}
+
+/// Seconds until the shared server forgets a key; -1 when it never does.
+pub(crate) fn seconds_left(database: u8, key: &str) -> i64 {
+    let asked = format!("SELECT {database}\r\nTTL {key}\r\nQUIT\r\n");
+    let answer = command(&address(), &asked).expect("an answer");
+    let seconds = answer
+        .lines()
+        .nth(1)
+        .and_then(|line| line.strip_prefix(':'));
+    seconds
+        .and_then(|seconds| seconds.parse().ok())
+        .expect("a number")
+}
+
+fn address() -> String {
+    let address = std::env::var(VARIABLE).unwrap_or_else(|_| {
+        panic!("{VARIABLE} is not set: run the tests with tests/run, which starts Redis")
+    });
+    address
+        .trim_start_matches("redis://")
+        .trim_end_matches('/')
+        .to_owned()
 }
 
 /// A server of a test's own.

@@ -1,7 +1,7 @@
 //! The one connection to Redis: one task makes it and makes it again, everyone else is told at once how it is.
 //!
 //! redis-rs's `ConnectionManager` (1.8) is not used: it gives up for good when the handshake fails with anything but an
-//! input/output error, as it does while a restarted Redis is still loading its file.
+//! input/output error (a refused password, say), and while Redis is away every request waits for its tries.
 
 use std::sync::Arc;
 use std::time::Instant;
