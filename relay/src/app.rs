@@ -21,6 +21,7 @@ use shared::config::Config;
 use shared::services::Services;
 use shared::spool::SpoolDirectory;
 use tokio_util::task::TaskTracker;
+use tracing::field::Empty;
 use tracing::{Instrument, Level};
 
 use crate::auth::KeyRing;
@@ -105,14 +106,15 @@ impl App {
     }
 }
 
+/// Logs a refusal. A client's fault without its detail, which quotes what the client sent.
 pub(crate) fn log(rejection: &Rejection) {
     let (status, reason) = (rejection.status().as_u16(), rejection.reason());
     let error = rejection as &dyn std::error::Error;
     match rejection.level() {
         Level::ERROR => tracing::error!(status, reason, error, "refused"),
         Level::WARN => tracing::warn!(status, reason, error, "refused"),
-        Level::INFO => tracing::info!(status, reason, error, "refused"),
-        Level::DEBUG | Level::TRACE => tracing::debug!(status, reason, error, "refused"),
+        Level::INFO => tracing::info!(status, reason, "refused"),
+        Level::DEBUG | Level::TRACE => tracing::debug!(status, reason, "refused"),
     }
 }
 
@@ -138,7 +140,12 @@ impl Routes {
         peer: SocketAddr,
     ) -> Result<Response, Infallible> {
         let id = request_id(request.headers());
-        let span = tracing::info_span!("request", request_id = id.to_str().unwrap_or_default());
+        let span = tracing::info_span!(
+            "request",
+            request_id = id.to_str().unwrap_or_default(),
+            project_id = Empty,
+            event_id = Empty,
+        );
         let mut response = if request.method() == Method::OPTIONS {
             preflight()
         } else {

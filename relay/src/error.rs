@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::http::header::{CONNECTION, HeaderName, HeaderValue, RETRY_AFTER};
+use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use shared::spool::SpoolError;
@@ -224,16 +224,12 @@ impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let status = self.status();
         let body = self.body();
-        let stopping = matches!(self, Self::Stopping);
         let error = header_text(&body.detail);
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(SENTRY_ERROR, error);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
-        }
-        if stopping {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -245,4 +241,29 @@ fn header_text(text: &str) -> HeaderValue {
     let text: String = text.chars().map(visible).take(500).collect();
     // INVARIANT: visible ASCII is a valid header value.
     HeaderValue::from_str(&text).expect("visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spool_full() -> Rejection {
+        Rejection::Spool(SpoolError::Full { used: 2, max: 1 })
+    }
+
+    #[test]
+    fn a_fault_of_ours_says_when_to_come_back_and_nothing_of_our_insides() {
+        let body = serde_json::to_string(&spool_full().body()).expect("JSON");
+        insta::assert_snapshot!(body, @r#"{"detail":"the relay's disk cannot take the upload now","reason":"spool_full","causes":[]}"#);
+        let response = spool_full().into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "30");
+        let error = &response.headers()[SENTRY_ERROR];
+        assert_eq!(error, "the relay's disk cannot take the upload now");
+    }
+
+    #[test]
+    fn a_detail_in_any_script_fits_into_a_header() {
+        assert_eq!(header_text("gr\u{fc}n\r\nSet-Cookie"), "gr?n??Set-Cookie");
+    }
 }

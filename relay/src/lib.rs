@@ -34,7 +34,6 @@ use shared::config::Config;
 use shared::kafka::KafkaError;
 use shared::services::Services;
 use shared::spool::SpoolDirectory;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -67,9 +66,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RelayError> {
     let address = config.relay.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|error| RelayError::Listen { address, error })?;
+    let listener =
+        server::listen(address).map_err(|error| RelayError::Listen { address, error })?;
     // The queue outlives the listener: uploads under way at the end still go through it.
     let queue_shutdown = CancellationToken::new();
     let delivery =

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// Connections at once; more wait in the kernel's backlog.
-pub(crate) const CONNECTIONS_MAX: usize = 4096;
+/// Connections at once; more wait to be accepted.
+pub(crate) const CONNECTIONS_MAX: usize = 2048;
+/// Connections that may wait to be accepted; the system's `somaxconn` may allow fewer. Past it, the kernel resets some.
+pub(crate) const LISTEN_BACKLOG: u32 = 4096;
 /// Time from accepting a connection, or from the previous answer, to the end of a request head.
 pub(crate) const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// What hyper reads ahead of one HTTP/1 connection.

@@ -380,3 +380,115 @@ fn boundary(content_type: &str) -> Option<&str> {
         parameters = rest.trim_start_matches([';', ' ']);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each part's name and content, from the body in pieces of so many bytes.
+    fn parts(
+        content_type: &str,
+        body: &[u8],
+        piece_bytes: usize,
+    ) -> Result<Vec<(String, Vec<u8>)>, MultipartError> {
+        let mut parser = Parser::new(content_type)?;
+        let mut parts = Vec::new();
+        let mut open = None;
+        for piece in body.chunks(piece_bytes) {
+            parser.push(Bytes::copy_from_slice(piece));
+            loop {
+                match parser.step()? {
+                    Step::Part(head) => {
+                        open = Some((head.name.unwrap_or_default(), Vec::new()));
+                    }
+                    Step::Content(bytes) => {
+                        let part: &mut (String, Vec<u8>) = open.as_mut().expect("in a part");
+                        part.1.extend_from_slice(&bytes);
+                    }
+                    Step::PartEnd => parts.extend(open.take()),
+                    Step::More => break,
+                }
+            }
+        }
+        parser.finish().map(|()| parts)
+    }
+
+    fn part(name: &str, content: &str) -> (String, Vec<u8>) {
+        (name.into(), content.into())
+    }
+
+    const HEAD: &str = "Content-Disposition: form-data; name=";
+
+    #[test]
+    fn odd_and_allowed_shapes_are_read() {
+        let shapes = [
+            format!("--b\r\n{HEAD}x\r\n\r\n1\r\n--b--"),
+            format!("--b\r\n{HEAD}x\r\n\r\n1\r\n--b--\r\n"),
+            format!("a preamble\r\n--b\r\n{HEAD}x\r\n\r\n1\r\n--b--\r\nan epilogue --b\r\n"),
+            format!("\r\n--b \t\r\n{HEAD}x\r\n\r\n1\r\n--b-- \r\n"),
+            format!("--b\r\nX: y\r\n{HEAD}x\r\nContent-Type: a/b\r\n\r\n1--b--"),
+        ];
+        for body in shapes {
+            for piece_bytes in 1..body.len() {
+                let parts = parts(
+                    "multipart/form-data; boundary=b",
+                    body.as_bytes(),
+                    piece_bytes,
+                );
+                assert_eq!(parts, Ok(vec![part("x", "1")]), "{body:?} by {piece_bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_boundary_is_content() {
+        let content = "\r\n--bb\r\n--b\r--b-\r\n\r\n--";
+        let body = format!("--b\r\n{HEAD}x\r\n\r\n{content}\r\n--b\r\n{HEAD}y\r\n\r\n\r\n--b--");
+        for piece_bytes in 1..body.len() {
+            let parts = parts(
+                "multipart/form-data; boundary=b",
+                body.as_bytes(),
+                piece_bytes,
+            );
+            assert_eq!(parts, Ok(vec![part("x", content), part("y", "")]));
+        }
+    }
+
+    #[test]
+    fn the_boundary_may_be_written_as_clients_write_it() {
+        for (content_type, expected) in [
+            ("multipart/form-data; boundary=abc", Some("abc")),
+            (
+                "Multipart/Form-Data;Boundary=\"a b;c\"; charset=utf-8",
+                Some("a b;c"),
+            ),
+            (
+                "multipart/form-data; charset=utf-8; boundary=---x---",
+                Some("---x---"),
+            ),
+            (
+                "multipart/form-data; charset=\"a;b\"; boundary = x ",
+                Some("x"),
+            ),
+            ("multipart/form-data; boundary=x; y", Some("x")),
+            ("multipart/form-data", None),
+            ("multipart/form-data; boundary", None),
+            ("text/plain; boundary=x", None),
+            ("m\u{fc}ltipart/x; boundary=x", None),
+        ] {
+            assert_eq!(boundary(content_type), expected, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn nothing_unbounded_is_gathered() {
+        let long_head = format!("--b\r\nX: {}", "y".repeat(PART_HEAD_BYTES_MAX + 1000));
+        let error = parts("multipart/a; boundary=b", long_head.as_bytes(), 700);
+        assert_eq!(error, Err(MultipartError::PartHeadTooLong));
+        let preamble = vec![b'-'; PREAMBLE_BYTES_MAX + 1000];
+        let error = parts("multipart/a; boundary=b", &preamble, 700).expect_err("refused");
+        assert_eq!(error.reason(), "boundary_not_found");
+        let error = parts("multipart/a; boundary=b", b"--b \t x\r\n", 1);
+        assert_eq!(error, Err(MultipartError::BrokenBoundaryLine));
+    }
+}

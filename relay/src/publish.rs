@@ -3,6 +3,7 @@
 
 use shared::metrics::Endpoint;
 use shared::state::AcceptedNote;
+use tracing::{Instrument, Span};
 
 use crate::app::App;
 use crate::delivery::Receipt;
@@ -20,7 +21,12 @@ pub(crate) async fn publish(
 ) -> Result<Receipt, Rejection> {
     let delivery = app.delivery.clone();
     let services = app.services.clone();
-    let publishing = app.tasks.spawn(async move {
+    let span = Span::current();
+    span.record(
+        "event_id",
+        tracing::field::display(upload.envelope.event_id),
+    );
+    let publishing = async move {
         let Validated {
             envelope,
             draft,
@@ -36,10 +42,10 @@ pub(crate) async fn publish(
             received_at,
         });
         services.metrics.count_accepted(endpoint, receipt.durable());
-        tracing::debug!(%event_id, %project_id, "accepted");
+        tracing::debug!(accepted_id = %event_id, "accepted");
         Ok(receipt)
-    });
-    match publishing.await {
+    };
+    match app.tasks.spawn(publishing.instrument(span)).await {
         Ok(receipt) => receipt.map_err(Rejection::Undelivered),
         // The runtime is going down, or the task has panicked, which was told already.
         Err(_) => Err(Rejection::Stopping),

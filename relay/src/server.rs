@@ -1,12 +1,13 @@
 //! The listener: HTTP/1.1 and HTTP/2 (prior knowledge) on one port, bounded in connections, time and memory.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
@@ -15,11 +16,23 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, Routes};
 use crate::limits::{
     CONNECTION_READ_BYTES_MAX, CONNECTION_STREAMS_MAX, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX,
-    REQUEST_HEAD_TIMEOUT, STREAM_WINDOW_BYTES,
+    LISTEN_BACKLOG, REQUEST_HEAD_TIMEOUT, STREAM_WINDOW_BYTES,
 };
 
 /// How long accepting rests when the system has no file descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Listens with a backlog for the crowd that comes when a release crashes everywhere at once.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
+}
 
 /// Accepts connections until `shutdown`. The connections run among the app's tasks and then finish what they are at.
 pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) {

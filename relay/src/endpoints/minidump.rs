@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use shared::id::ProjectId;
 use shared::metrics::{Endpoint, Raised};
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::app::{App, Peer};
 use crate::delivery::Receipt;
@@ -46,6 +47,7 @@ async fn take(
     body: &mut Body,
 ) -> Result<Receipt, Rejection> {
     let project_id: ProjectId = project.parse()?;
+    Span::current().record("project_id", project_id.get());
     app.keys.check(project_id, &head.uri, &head.headers)?;
     let peer = head.extensions.get::<Peer>();
     let sender = Sender {

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::HeaderMap;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use proptest::prelude::*;
 use serde_json::Value;
 use shared::config::{ByteSize, Config, UploadLimits};
@@ -347,25 +347,46 @@ fn every_refusal_says_what_was_expected_and_what_was_found() {
     insta::assert_snapshot!(lines.join("\n"));
 }
 
+/// What reading a body ends with when it brings these pieces; time passes only while nothing else happens.
+fn read_to_failure(
+    pieces: impl stream::Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static,
+) -> Rejection {
+    let mut body = Body::from_stream(pieces);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async {
+        let counters = BodyCounters::new(&Metrics::default());
+        let frames = Frames::new(&mut body, ByteSize::mib(1), counters.encoded);
+        let reader = BodyReader::new(frames, Encoding::Identity, None, counters.decoded).await;
+        let mut reader = reader.expect("begun");
+        loop {
+            match reader.next().await {
+                Ok(piece) => assert!(piece.is_some(), "the body ended"),
+                Err(rejection) => break rejection,
+            }
+        }
+    })
+}
+
+#[test]
+fn a_body_that_stands_still_or_drips_for_ever_is_given_up() {
+    let begun = stream::iter([Ok(b"MDMP".to_vec())]);
+    let rejection = read_to_failure(begun.chain(stream::pending()));
+    assert_eq!(rejection.reason(), "stalled_body");
+    let drip = stream::repeat_with(|| Ok(b"x".to_vec())).then(|piece| async {
+        tokio::time::sleep(std::time::Duration::from_secs(50)).await;
+        piece
+    });
+    assert_eq!(read_to_failure(drip).reason(), "stalled_body");
+}
+
 #[test]
 fn a_body_that_breaks_off_is_refused_as_cut() {
     let pieces = [
         Ok(b"MDMP".to_vec()),
         Err(std::io::Error::other("connection reset")),
     ];
-    let mut body = Body::from_stream(stream::iter(pieces));
-    let mut frames = None;
-    let error = block_on(async {
-        let limit = ByteSize::mib(1);
-        let counters = BodyCounters::new(&Metrics::default());
-        let source = Frames::new(&mut body, limit, counters.encoded);
-        let mut reader =
-            BodyReader::new(source, Encoding::Identity, None, counters.decoded).await?;
-        frames = reader.next().await?;
-        reader.next().await.map(|_| ())
-    });
-    assert!(frames.is_some());
-    assert_eq!(error.expect_err("refused").reason(), "cut_body");
+    assert_eq!(read_to_failure(stream::iter(pieces)).reason(), "cut_body");
 }
 
 proptest! {
