@@ -6,26 +6,28 @@
 mod notes;
 mod redis;
 mod sqlite;
+mod store;
 mod stored;
+mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::notes::Notes;
 use self::redis::Redis;
 use self::sqlite::Sqlite;
+use self::store::Store;
+use self::watch::Watch;
 use crate::config::Config;
 use crate::id::{EventId, ProjectId, PublicKey};
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::metrics::{Metrics, StateOperation};
 use crate::outcome::Outcome;
-use crate::readiness::{Part, PartState, Readiness};
+use crate::readiness::Readiness;
 
 /// Why the state store gave no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -248,118 +250,4 @@ impl State {
         }
         result
     }
-}
-
-/// The two implementations.
-#[derive(Clone, Debug)]
-enum Store {
-    Sqlite(Sqlite),
-    Redis(Redis),
-}
-
-/// The same call on whichever store there is.
-macro_rules! on_store {
-    ($store:expr, $method:ident($($argument:expr),*)) => {
-        match $store {
-            Store::Sqlite(store) => store.$method($($argument),*).await,
-            Store::Redis(store) => store.$method($($argument),*).await,
-        }
-    };
-}
-
-impl Store {
-    /// Records notes of events that have no status yet. At most [`limits::STATE_BATCH_RECORDS_MAX`].
-    async fn accept(&self, notes: Vec<AcceptedNote>) -> Result<(), StateError> {
-        on_store!(self, accept(notes))
-    }
-
-    /// As [`State::finish`]. At most [`limits::STATE_BATCH_RECORDS_MAX`].
-    async fn finish(&self, outcomes: Vec<Outcome>) -> Result<Vec<Finished>, StateError> {
-        on_store!(self, finish(outcomes))
-    }
-
-    async fn statuses(
-        &self,
-        events: Vec<EventId>,
-    ) -> Result<Vec<Option<(ProjectId, EventStatus)>>, StateError> {
-        on_store!(self, statuses(events))
-    }
-
-    async fn ledger(&self) -> Result<Ledger, StateError> {
-        on_store!(self, ledger())
-    }
-
-    async fn begin_attempt(&self, event: EventId) -> Result<u32, StateError> {
-        on_store!(self, begin_attempt(event))
-    }
-
-    async fn project_key(&self, project: ProjectId) -> Result<PublicKey, StateError> {
-        on_store!(self, project_key(project))
-    }
-
-    /// Forgets what finished before `oldest`. Redis does so by itself.
-    async fn prune(&self, oldest: Timestamp) -> Result<(), StateError> {
-        match self {
-            Self::Sqlite(store) => store.prune(oldest).await,
-            Self::Redis(_) => Ok(()),
-        }
-    }
-
-    async fn close(&self) {
-        match self {
-            Self::Sqlite(store) => store.close().await,
-            Self::Redis(_) => {}
-        }
-    }
-}
-
-/// Keeps the ledger's gauges and the store's readiness up to date.
-struct Watch {
-    store: Store,
-    metrics: Metrics,
-    readiness: Readiness,
-}
-
-impl Watch {
-    async fn run(self) {
-        let mut refresh = interval(limits::STATE_LEDGER_REFRESH);
-        let mut prune = interval(limits::STATE_PRUNE_INTERVAL);
-        loop {
-            tokio::select! {
-                _ = refresh.tick() => self.look().await,
-                _ = prune.tick() => self.prune().await,
-            }
-        }
-    }
-
-    async fn look(&self) {
-        match self.store.ledger().await {
-            Ok(ledger) => {
-                self.metrics.ledger.set(ledger);
-                self.readiness.set(Part::State, PartState::Ready);
-            }
-            Err(error) => {
-                self.metrics.count_state_error(StateOperation::Ledger);
-                let state = PartState::not_ready(error.to_string());
-                self.readiness.set(Part::State, state);
-            }
-        }
-    }
-
-    async fn prune(&self) {
-        if let Err(error) = self
-            .store
-            .prune(Timestamp::now() - limits::STATUS_KEPT)
-            .await
-        {
-            self.metrics.count_state_error(StateOperation::Prune);
-            tracing::warn!(%error, "old statuses stay for now");
-        }
-    }
-}
-
-fn interval(period: Duration) -> tokio::time::Interval {
-    let mut interval = tokio::time::interval(period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
 }

@@ -7,7 +7,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{AcceptedNote, StateError, Store};
+use super::store::Store;
+use super::{AcceptedNote, StateError};
 use crate::backoff::Backoff;
 use crate::limits;
 use crate::metrics::{Metrics, StateOperation};
