@@ -12,4 +12,5 @@ pub mod report;
 mod run;
 pub mod signature;
 
+pub use intake::IntakeLost;
 pub use run::{ProcessorError, Source, run};

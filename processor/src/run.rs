@@ -12,12 +12,13 @@ use shared::services::Services;
 use shared::size_limit::{TopicLimit, TopicLimitTooSmall};
 use shared::spool::SpoolDirectory;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::dead_letter::DeadLetters;
-use crate::intake::{Delivery, KafkaIntake, LocalIntake};
+use crate::intake::{Delivery, IntakeLost, KafkaIntake, LocalIntake};
 use crate::parser::{ParserPool, ParserSettings};
 use crate::pipeline::Pipeline;
 use crate::publish::{Publisher, Topics};
@@ -62,6 +63,9 @@ pub enum ProcessorError {
         /// What the system said.
         error: std::io::Error,
     },
+    /// The consumer is lost.
+    #[error(transparent)]
+    Intake(#[from] IntakeLost),
     /// This program cannot be started as a parser process.
     #[error("expected to find this program's file, to start parser processes from it: {0}")]
     Parser(std::io::Error),
@@ -82,14 +86,19 @@ pub async fn run(
     services.readiness.register(Part::Parser, Need::Required);
     services.readiness.set(Part::Parser, PartState::Ready);
     let (deliveries, delivered) = mpsc::channel(DELIVERIES_WAITING_MAX);
-    let tasks = TaskTracker::new();
+    let mut intakes = JoinSet::new();
     let publisher = match source {
         Source::Local(spool) => {
             let intake = LocalIntake {
                 spool,
                 metrics: services.metrics.clone(),
             };
-            tasks.spawn(intake.run(deliveries, shutdown.clone()));
+            let stop = shutdown.clone();
+            let running = async move {
+                intake.run(deliveries, stop).await;
+                Ok(())
+            };
+            intakes.spawn(running);
             Publisher::Embedded
         }
         Source::Kafka => {
@@ -97,11 +106,10 @@ pub async fn run(
                 return Ok(());
             };
             let (intake, publisher) = kafka.start(&config, &services, &shutdown)?;
-            tasks.spawn(intake.run(deliveries, shutdown.clone()));
+            intakes.spawn(intake.run(deliveries, shutdown.clone()));
             publisher
         }
     };
-    tasks.close();
     let pipeline = Arc::new(Pipeline {
         parser: ParserPool::start(settings),
         storage: services.storage.clone(),
@@ -110,9 +118,12 @@ pub async fn run(
         metrics: services.metrics.clone(),
     });
     process_all(&pipeline, delivered, places).await;
-    tasks.wait().await;
     pipeline.parser.stop().await;
-    Ok(())
+    match intakes.join_next().await {
+        Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+        Some(Ok(ended)) => Ok(ended?),
+        None => Ok(()),
+    }
 }
 
 /// Processes deliveries side by side until there are no more.

@@ -44,6 +44,8 @@ pub struct Intake {
 /// Who sends, and where.
 #[derive(Clone, Debug)]
 pub struct Sender {
+    /// The id that the crash gets.
+    pub event_id: EventId,
     /// The project that the key was checked for.
     pub project_id: ProjectId,
     /// The client's address, without port.
@@ -238,7 +240,7 @@ fn validate(
         .enumerate()
         .map(|(at, file)| attachment(file, at == dump, &upload.received));
     let envelope = Envelope {
-        event_id: EventId::random(),
+        event_id: sender.event_id,
         project_id: sender.project_id,
         received_at: Timestamp::now(),
         remote_addr: sender.remote_addr,

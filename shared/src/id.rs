@@ -33,6 +33,23 @@ impl EventId {
         Self(Uuid::new_v4())
     }
 
+    /// A fresh random id whose bytes are as wanted. One in some hundreds must be, or the id may be any.
+    #[must_use]
+    pub fn random_where(wanted: impl Fn(&[u8; 16]) -> bool) -> Self {
+        const TRIES_MAX: u32 = 1 << 16;
+        let mut bytes = *Uuid::new_v4().as_bytes();
+        for _ in 0..TRIES_MAX {
+            if wanted(&bytes) {
+                break;
+            }
+            // The last four bytes are free in a version 4 UUID; counting on from a random start keeps it random.
+            let [.., a, b, c, d] = &mut bytes;
+            let next = u32::from_be_bytes([*a, *b, *c, *d]).wrapping_add(1);
+            [*a, *b, *c, *d] = next.to_be_bytes();
+        }
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The id as 32 lowercase hexadecimal digits, the form of Sentry's messages and envelopes.
     #[must_use]
     pub fn simple(&self) -> String {

@@ -45,6 +45,13 @@ pub(crate) struct KafkaIntake {
     readiness: Readiness,
 }
 
+/// The consumer's polling thread ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the thread that polls kafka ended by itself; this is a bug, and the reason is in the log above"
+)]
+pub struct IntakeLost;
+
 struct Partition {
     watermark: Watermark,
     assembly: Assembly,
@@ -81,15 +88,29 @@ impl KafkaIntake {
     }
 
     /// Hands events over until `stop`, then waits for what it handed over, and commits.
-    pub(crate) async fn run(mut self, deliveries: mpsc::Sender<Delivery>, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// [`IntakeLost`] when the consumer ended by itself: a bug, and nothing but a restart helps.
+    pub(crate) async fn run(
+        mut self,
+        deliveries: mpsc::Sender<Delivery>,
+        stop: CancellationToken,
+    ) -> Result<(), IntakeLost> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut lost = Ok(());
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(done) = self.done_told.recv() => self.take_done(&done),
-                _ = tick.tick() => self.take_time().await,
+                _ = tick.tick() => {
+                    self.take_time();
+                    if !self.consumer.is_polling() {
+                        lost = Err(IntakeLost);
+                        break;
+                    }
+                }
                 place = deliveries.reserve(), if !self.assembled.is_empty() => {
                     let Ok(place) = place else { break };
                     if let Some(delivery) = self.assembled.pop_front() {
@@ -104,6 +125,7 @@ impl KafkaIntake {
         }
         drop(deliveries);
         self.close().await;
+        lost
     }
 
     /// Waits until everything handed over is done, commits, and leaves the group.
@@ -269,7 +291,7 @@ impl KafkaIntake {
         }
     }
 
-    async fn take_time(&mut self) {
+    fn take_time(&mut self) {
         let now = Instant::now();
         let mut actions = Vec::new();
         for (number, partition) in &mut self.partitions {

@@ -11,6 +11,7 @@ use shared::spool::{SpoolDirectory, SpoolEntry};
 use tokio::sync::mpsc;
 
 pub(crate) use assembly::{Assembled, Incomplete};
+pub use kafka::IntakeLost;
 pub(crate) use kafka::KafkaIntake;
 pub(crate) use local::LocalIntake;
 

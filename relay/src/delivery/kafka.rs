@@ -7,6 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use shared::backoff::Backoff;
 use shared::config::Config;
 use shared::envelope::Envelope;
+use shared::id::EventId;
 use shared::kafka::{Admin, Delivered, KafkaError, Record, RecordProducer, RefusedRecord};
 use shared::metrics::Metrics;
 use shared::readiness::{Need, Part, PartState, Readiness};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::limit::{LimitFollower, LimitReader, LimitWatch, producer_bounds};
+use super::placement::Placement;
 use super::records::{Chunk, Sending};
 use super::{DeliveryError, Receipt};
 
@@ -38,6 +40,7 @@ pub(super) struct KafkaQueue {
     chunk_bytes_max: u64,
     ack_deadline: Duration,
     metrics: Metrics,
+    placement: Arc<Placement>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -56,11 +59,13 @@ impl KafkaQueue {
             readiness.register(part, Need::Required);
         }
         let topic = config.kafka.topics.attachments.clone();
+        let placement = Arc::new(Placement::new());
         let reader = LimitReader {
             admin: Admin::new(&config.kafka)?,
             topic: topic.clone(),
             readiness: readiness.clone(),
             metrics: metrics.clone(),
+            placement: Arc::clone(&placement),
         };
         let limit = match reader.read().await {
             Ok(limit) => limit,
@@ -96,9 +101,15 @@ impl KafkaQueue {
             chunk_bytes_max: configured.min(inflight_bytes as u64 / 2),
             ack_deadline: config.relay.ack_deadline.get(),
             metrics: metrics.clone(),
+            placement,
             tasks,
             stop,
         })
+    }
+
+    /// An id for an upload that is coming in now.
+    pub(super) fn fresh_event_id(&self) -> EventId {
+        self.placement.fresh_event_id()
     }
 
     /// Sends the envelope until the broker has confirmed all of it, or until the deadline.

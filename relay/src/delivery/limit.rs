@@ -12,6 +12,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::placement::Placement;
+
 /// How often a limit that is not known is asked for.
 const UNKNOWN_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a limit is read again that a broker's refusal contradicts: brokers learn of a change one after another.
@@ -53,6 +55,7 @@ pub(super) struct LimitReader {
     pub(super) topic: String,
     pub(super) readiness: Readiness,
     pub(super) metrics: Metrics,
+    pub(super) placement: Arc<Placement>,
 }
 
 impl LimitReader {
@@ -76,6 +79,7 @@ impl LimitReader {
         self.metrics
             .topic_limit_bytes
             .set(i64::from(described.max_message_bytes));
+        self.placement.set_partitions(described.partitions);
         let limit = TopicLimit::new(described.max_message_bytes);
         let state = match &limit {
             Ok(_) => PartState::Ready,

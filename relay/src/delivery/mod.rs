@@ -3,6 +3,7 @@
 mod kafka;
 mod limit;
 mod local;
+mod placement;
 mod receipt;
 mod records;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use shared::config::Config;
 use shared::envelope::Envelope;
+use shared::id::EventId;
 use shared::kafka::KafkaError;
 use shared::services::Services;
 use shared::spool::{Draft, SpoolDirectory, SpoolError};
@@ -71,6 +73,15 @@ impl Delivery {
             None => Queue::Local(LocalQueue::open(services, spool)),
         };
         Ok(Self(Arc::new(queue)))
+    }
+
+    /// An id for an upload that is coming in now.
+    #[must_use]
+    pub fn fresh_event_id(&self) -> EventId {
+        match &*self.0 {
+            Queue::Kafka(queue) => queue.fresh_event_id(),
+            Queue::Local(_) => EventId::random(),
+        }
     }
 
     /// Makes the envelope durable. `draft` is the spool file that holds attachments which were not kept in memory.

@@ -51,6 +51,7 @@ async fn take(
     app.keys.check(project_id, &head.uri, &head.headers)?;
     let peer = head.extensions.get::<Peer>();
     let sender = Sender {
+        event_id: app.delivery.fresh_event_id(),
         project_id,
         remote_addr: peer.map(|peer| peer.0.ip().to_canonical().to_string()),
     };

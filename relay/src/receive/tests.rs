@@ -66,6 +66,7 @@ impl Given {
         let pieces = self.pieces.into_iter().map(Ok::<_, std::io::Error>);
         let mut body = Body::from_stream(stream::iter(pieces));
         let sender = Sender {
+            event_id: shared::id::EventId::random(),
             project_id: ProjectId::new(1).expect("not zero"),
             remote_addr: Some("192.0.2.1".into()),
         };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use super::{ChunkConfig, Config, ProjectConfig, RedisConfig, Secret, StorageConfig};
+use super::{ChunkConfig, Config, RedisConfig, Secret, StorageConfig};
 use crate::config::ByteSize;
 
 /// What the names of our environment variables start with.
@@ -257,19 +257,19 @@ pub(super) fn option_texts<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, String>, D::Error> {
     let table = Table::deserialize(deserializer)?;
-    let text = |value: Value| match value {
-        Value::String(text) => text,
-        other => other.to_string(),
+    let text = |value: Value| match &value {
+        Value::String(text) => text.clone(),
+        Value::Integer(_)
+        | Value::Float(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_)
+        | Value::Array(_)
+        | Value::Table(_) => value.to_string(),
     };
     Ok(table
         .into_iter()
         .map(|(name, value)| (name, text(value)))
         .collect())
-}
-
-impl ProjectConfig {
-    /// The sentence printed where no project is configured.
-    pub const EXAMPLE: &'static str = "[[projects]]\nid = 1\nkeys = [\"…\"]";
 }
 
 #[cfg(test)]

@@ -93,16 +93,14 @@ impl Admin {
                 .and_then(|entry| entry.value.clone())
                 .unwrap_or_default()
         };
-        let max_message_bytes =
-            text("max.message.bytes")
-                .parse()
-                .map_err(|_| KafkaError::Misconfigured {
-                    doing: "describing a topic",
-                    error: format!(
-                        "expected max.message.bytes to be a number, found {:?}",
-                        text("max.message.bytes")
-                    ),
-                })?;
+        let limit = text("max.message.bytes");
+        // A broker that has not heard of a new topic yet answers without settings.
+        let max_message_bytes = limit.parse().map_err(|_| KafkaError::Unavailable {
+            doing: "describing a topic",
+            error: format!(
+                "expected a number for max.message.bytes of topic {topic}, found {limit:?}"
+            ),
+        })?;
         Ok(TopicDescription {
             partitions: self.partitions(topic)?,
             max_message_bytes,

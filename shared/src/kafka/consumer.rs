@@ -17,6 +17,7 @@ use rdkafka::util::Timeout;
 use rdkafka::{ClientConfig, Offset};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
 use super::error::KafkaError;
@@ -158,6 +159,14 @@ impl RecordConsumer {
             .map_err(|error| KafkaError::from_client("committing", &error))
     }
 
+    /// Whether the polling thread is alive. When it is not, no event will come any more.
+    #[must_use]
+    pub fn is_polling(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Stops polling and leaves the group. Blocks the thread.
     pub fn stop(mut self) {
         self.join();
@@ -211,18 +220,11 @@ impl ConsumerContext for Group {
         error: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
-        let done = match error {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(client, list),
-            _ => {
-                let partitions: Vec<i32> = list
-                    .elements()
-                    .iter()
-                    .map(|element| element.partition())
-                    .collect();
-                tracing::info!(?partitions, "partitions revoked");
-                self.tell(IntakeEvent::Revoked(partitions));
-                client.incremental_unassign(list)
-            }
+        let assigned = RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let done = if error == assigned {
+            self.assign(client, list)
+        } else {
+            self.revoke(client, list)
         };
         if let Err(error) = done {
             tracing::error!(%error, "a rebalance could not be carried out");
@@ -271,6 +273,18 @@ impl Group {
         client.incremental_assign(&list)
     }
 
+    fn revoke(
+        &self,
+        client: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<(), ClientError> {
+        let elements = list.elements();
+        let partitions: Vec<i32> = elements.iter().map(|element| element.partition()).collect();
+        tracing::info!(?partitions, "partitions revoked");
+        self.tell(IntakeEvent::Revoked(partitions));
+        client.incremental_unassign(list)
+    }
+
     /// Hands an event over from the polling thread, in order with the records.
     fn tell(&self, event: IntakeEvent) {
         if self.events.blocking_send(event).is_err() {
@@ -307,10 +321,15 @@ impl Poller {
     /// Hands an event over. A channel that stays full pauses the partitions, so that polling can go on: a pause throws
     /// away what was fetched ahead, so it must not come at once.
     fn hand_over(&self, event: IntakeEvent) {
+        let event = match self.events.try_send(event) {
+            Ok(()) | Err(TrySendError::Closed(_)) => return,
+            Err(TrySendError::Full(event)) => event,
+        };
         let since = Instant::now();
         let mut paused = None;
         loop {
-            match self.runtime.block_on(timeout(POLL, self.events.reserve())) {
+            let place = async { timeout(POLL, self.events.reserve()).await };
+            match self.runtime.block_on(place) {
                 Ok(Ok(place)) => break place.send(event),
                 Ok(Err(_closed)) => break,
                 Err(_elapsed) if self.stop.load(Ordering::Acquire) => break,
@@ -372,10 +391,12 @@ impl Poller {
             else {
                 continue;
             };
-            let first = match element.offset() {
-                Offset::Offset(position) if position < low => position,
-                _ => continue,
+            let Offset::Offset(first) = element.offset() else {
+                continue;
             };
+            if first >= low {
+                continue;
+            }
             match self.client.seek(
                 &self.topic,
                 partition,

@@ -4,12 +4,14 @@ mod admin;
 mod consumer;
 mod error;
 mod oldest;
+mod partition;
 mod producer;
 mod settings;
 
 pub use admin::{Admin, TopicDescription, TopicPlan};
 pub use consumer::{CommitPosition, InboundRecord, IntakeEvent, RecordConsumer};
 pub use error::{KafkaError, RefusedRecord};
+pub use partition::partition_of;
 pub use producer::{
     Delivered, PendingDelivery, ProducerBounds, ProducerHealth, Record, RecordProducer,
 };
