@@ -1,6 +1,6 @@
 //! The built binary, running: as one process on its embedded defaults, or as relay and processor with Kafka and Redis.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -318,13 +318,16 @@ impl Stack {
 
     /// The events a results topic tells about; panics when it tells about one twice.
     pub fn events_told_once(&self, topic: &str) -> BTreeSet<String> {
-        let mut seen = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         for record in kafka::read_all(&self.broker, topic, Isolation::Committed) {
-            let id = record.json()["event_id"].as_str().map(str::to_owned);
-            let id = id.expect("an event id");
-            assert!(seen.insert(id.clone()), "{topic} tells about {id} twice");
+            let told = record.json();
+            let id = told["event_id"].as_str().expect("an event id").to_owned();
+            let place = format!("{}:{}", record.partition, record.offset);
+            if let Some(before) = seen.insert(id.clone(), place.clone()) {
+                panic!("{topic} tells about {id} twice, at {before} and at {place}: {told}");
+            }
         }
-        seen
+        seen.into_keys().collect()
     }
 
     /// Admin addresses of every role.

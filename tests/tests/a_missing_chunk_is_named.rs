@@ -50,11 +50,12 @@ fn a_minidump_without_its_second_chunk_fails_and_the_next_crash_is_processed() {
     assert_eq!(outcomes[0]["detail"], expected);
     assert_eq!(outcomes[0]["partition"], 0);
     let labels = [("outcome", "failed"), ("reason", "missing_chunks")];
-    let counted = stack
-        .processor()
-        .metrics()
-        .sum("crashferry_events_finished_total", &labels);
-    assert_eq!(counted, Some(1.0), "the metric counts the failure once");
+    let counted = stack.processor().metrics();
+    assert_eq!(
+        counted.sum("crashferry_outcomes_total", &labels),
+        Some(1.0),
+        "the metric counts the failure once: {counted:?}"
+    );
     stack.finish(1, 1);
 }
 

@@ -45,8 +45,9 @@ fn uploads(plan: Plan, options: Options) {
     let report = stack.report(&verdict.id);
     assert!(stack.stored_dump(&verdict.id) == dump, "the stored dump");
     assert_eq!(
-        report["extra"]["channel"], "nightly",
-        "the dump's annotation"
+        report["annotations"]["channel"], "nightly",
+        "the dump's annotation: {}",
+        report["annotations"]
     );
     for (name, content) in attachments {
         let attachment = report["attachments"]

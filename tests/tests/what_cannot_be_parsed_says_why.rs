@@ -33,7 +33,8 @@ fn a_parser_that_takes_too_long_is_stopped_and_the_outcome_says_so() {
         .text("processor", "parse_timeout", "1ms")
         .raw("processor", "attempts", "2")
         .start();
-    let id = stack.upload(&dumps::unique());
+    // So large that reading it alone takes longer than that.
+    let id = stack.upload(&dumps::sized(60_000_000, 1));
     let event = stack.fate(&id, "failed", FATE_DEADLINE);
     assert_eq!(event["reason"], "parser_timeout");
     assert_eq!(event["outcome"]["attempts"], 2);
@@ -44,10 +45,7 @@ fn a_damaged_dump(mut stack: Stack) {
     damaged(&stack);
     let labels = [("outcome", "failed"), ("reason", "unreadable_minidump")];
     let metrics = stack.processor().metrics();
-    assert_eq!(
-        metrics.sum("crashferry_events_finished_total", &labels),
-        Some(1.0)
-    );
+    assert_eq!(metrics.sum("crashferry_outcomes_total", &labels), Some(1.0));
     next_is_processed(stack);
 }
 
