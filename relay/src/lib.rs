@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use shared::config::Config;
 use shared::kafka::KafkaError;
+use shared::readiness::{Part, PartState};
 use shared::services::Services;
 use shared::spool::SpoolDirectory;
 use tokio_util::sync::CancellationToken;
@@ -72,7 +73,9 @@ pub async fn run(
     let queue_shutdown = CancellationToken::new();
     let delivery =
         Delivery::open(&config, &services, spool.clone(), queue_shutdown.clone()).await?;
+    let readiness = services.readiness.clone();
     let app = Arc::new(App::new(&config, services, spool, delivery.clone()));
+    readiness.set(Part::Listener, PartState::Ready);
     tracing::info!(%address, "taking uploads");
     server::serve(listener, Arc::clone(&app), shutdown).await;
     app.close(config.shutdown_timeout.get()).await;
