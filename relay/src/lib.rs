@@ -1,10 +1,10 @@
 //! Crashferry's relay: takes crash uploads over HTTP and answers 200 once they are durable.
 //!
 //! The way of one upload, file by file: `server` accepts the connection, `app` finds the endpoint, `endpoints` check the
-//! key ([`auth`]) and hand the body to [`receive`]. There it is read through [`decode`] and [`multipart`] into
-//! [`upload`] (its bytes through [`body`] into memory or the spool), checked by [`validate`], its fields put together by
-//! [`form`]. The envelope goes through `publish` to [`delivery`]; the receipt makes the 200. Whatever goes wrong on the
-//! way is an [`error`].
+//! key ([`auth`]) and hand the body to [`receive`]. There it is read through [`frames`], [`decode`] and [`multipart`]
+//! into [`upload`] (its bytes through [`body`] into memory or the spool), checked by [`validate`], its fields put
+//! together by [`form`]. The envelope goes through `publish` to [`delivery`]; the receipt makes the 200. Whatever goes
+//! wrong on the way is an [`error`].
 
 mod app;
 pub mod auth;
@@ -16,6 +16,7 @@ mod endpoints;
 pub mod error;
 pub mod file_name;
 pub mod form;
+pub mod frames;
 mod limits;
 pub mod multipart;
 pub mod part_head;

@@ -12,10 +12,11 @@ use shared::spool::{Draft, SpoolDirectory};
 
 use crate::body::Receiver;
 use crate::budget::{MemoryBudget, MemoryPermit};
-use crate::decode::{BodyCounters, BodyReader, Encoding, Frames, WideDecoders};
+use crate::decode::{BodyReader, Encoding, WideDecoders};
 use crate::error::{Rejection, TooLarge};
 use crate::file_name::sanitize;
 use crate::form::event_payload;
+use crate::frames::{BodyCounters, Frames};
 use crate::limits::WIDE_DECODERS_MAX;
 use crate::multipart::{Parser, Step};
 use crate::part_head::PartHead;

@@ -1,0 +1,133 @@
+//! A request body's data frames: counted, limited and under the clock before anybody sees them.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use futures_util::Stream;
+use prometheus_client::metrics::counter::Counter;
+use shared::config::ByteSize;
+use shared::metrics::Metrics;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::decode::BodyError;
+use crate::error::{Rejection, TooLarge};
+use crate::limits::{BODY_IDLE_TIMEOUT, BODY_TIME_MAX};
+
+/// What all bodies count into.
+#[derive(Clone, Debug)]
+pub struct BodyCounters {
+    /// Bytes as they came.
+    pub encoded: Counter,
+    /// Bytes after decompression.
+    pub decoded: Counter,
+}
+
+impl BodyCounters {
+    /// The counters among all metrics.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            encoded: metrics.upload_encoded_bytes.clone(),
+            decoded: metrics.upload_decoded_bytes.clone(),
+        }
+    }
+}
+
+/// The body's data frames as they come, counted and under the clock.
+pub struct Frames<'b> {
+    body: &'b mut Body,
+    encoded_bytes: u64,
+    counter: Counter,
+    limit: ByteSize,
+    progressed_at: Instant,
+    give_up_at: Instant,
+    /// Made when the client is waited for first; wakes at the earliest time at which something may be wrong.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'b> Frames<'b> {
+    /// The frames of `body`, at most `limit` bytes of them.
+    #[must_use]
+    pub fn new(body: &'b mut Body, limit: ByteSize, counter: Counter) -> Self {
+        let now = Instant::now();
+        Self {
+            body,
+            encoded_bytes: 0,
+            counter,
+            limit,
+            progressed_at: now,
+            give_up_at: now + BODY_TIME_MAX,
+            alarm: None,
+        }
+    }
+
+    /// The most bytes there may be.
+    #[must_use]
+    pub fn limit(&self) -> ByteSize {
+        self.limit
+    }
+
+    fn deadline(&self) -> Instant {
+        self.give_up_at.min(self.progressed_at + BODY_IDLE_TIMEOUT)
+    }
+
+    /// Ready when the client has been waited for long enough.
+    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let deadline = self.deadline();
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            ready!(alarm.as_mut().poll(context));
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl Stream for Frames<'_> {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        let this = &mut *self;
+        loop {
+            let frame = match Pin::new(&mut *this.body).poll_frame(context) {
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(refused(BodyError::Cut { error }))));
+                }
+                Poll::Pending => {
+                    ready!(this.poll_alarm(context));
+                    return Poll::Ready(Some(Err(refused(BodyError::Stalled))));
+                }
+            };
+            // A trailer is no data and nothing to us.
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if data.is_empty() {
+                continue;
+            }
+            this.progressed_at = Instant::now();
+            this.encoded_bytes += data.len() as u64;
+            this.counter.inc_by(data.len() as u64);
+            if this.encoded_bytes > this.limit.get() {
+                return Poll::Ready(Some(Err(refused(TooLarge::Encoded(this.limit)))));
+            }
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+}
+
+fn refused(rejection: impl Into<Rejection>) -> io::Error {
+    io::Error::other(rejection.into())
+}
