@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use processor::{ProcessorError, Source};
 use relay::RelayError;
-use shared::config::{Config, ProjectConfig, Role};
+use shared::config::{Config, LogFormat, ProjectConfig, Role};
 use shared::id::ProjectId;
 use shared::kafka::KafkaError;
+use shared::readiness::{Need, Part};
 use shared::services::{Services, ServicesError};
 use shared::spool::{SpoolDirectory, SpoolError};
 use shared::telemetry;
@@ -50,6 +51,7 @@ async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandE
         Role::Standalone | Role::Relay => Some(SpoolDirectory::open(&config).map_err(spool_error)?),
         Role::Processor => None,
     };
+    register_parts(role, &services);
     let mut parts = JoinSet::new();
     start_admin(&config, &services, &shutdown, &mut parts).await?;
     if let Some(spool) = &spool {
@@ -74,12 +76,22 @@ async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandE
                 .map_err(processor_error)
         });
     }
-    if role != Role::Processor {
-        welcome::print(&config, made_key);
+    if role == Role::Standalone && config.log.format == LogFormat::Text {
+        welcome::print(&config, made_key).context("writing the sample dump")?;
     }
     let stopped = wait(parts, shutdown, config.shutdown_timeout.get()).await;
     services.state.shutdown().await;
     stopped
+}
+
+/// Registers what the role's parts set ready once they run, so that nobody is told "ready" before they do.
+fn register_parts(role: Role, services: &Services) {
+    if matches!(role, Role::Standalone | Role::Relay) {
+        services.readiness.register(Part::Listener, Need::Required);
+    }
+    if matches!(role, Role::Standalone | Role::Processor) {
+        services.readiness.register(Part::Parser, Need::Required);
+    }
 }
 
 /// Waits for a signal or for a part that ends, then for the rest to end in time.
@@ -198,7 +210,9 @@ fn processor_error(error: ProcessorError) -> CommandError {
         error @ (ProcessorError::Topic { .. } | ProcessorError::Scratch { .. }) => {
             CommandError::usage(error)
         }
-        error @ ProcessorError::Parser(_) => CommandError::Failed(error.into()),
+        error @ (ProcessorError::Parser(_) | ProcessorError::Intake(_)) => {
+            CommandError::Failed(error.into())
+        }
     }
 }
 

@@ -1,15 +1,20 @@
 //! `crashferry topics create`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use shared::backoff::Backoff;
 use shared::config::{ByteSize, Config, Span};
-use shared::kafka::{Admin, TopicDescription, TopicPlan};
+use shared::kafka::{Admin, KafkaError, TopicDescription, TopicPlan};
 
 use crate::CommandError;
 
 /// What a dead letter's headers add to the record that it keeps.
 const DEAD_LETTER_ROOM_BYTES: u32 = 64 << 10;
+/// Every broker has heard of a new topic within this time.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
+/// First and longest wait before a new topic is looked at again.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// The brokers' default `max.message.bytes`.
 const DEFAULT_MAX_MESSAGE_BYTES: u32 = 1_048_588;
 
@@ -81,14 +86,28 @@ async fn create_all(
             .create(&plan)
             .await
             .with_context(|| format!("making topic {name}"))?;
-        let described = admin
-            .describe(name)
-            .await
-            .with_context(|| format!("looking at topic {name}"))?;
+        let described = describe(&admin, name).await?;
         let what = if made { "made" } else { "exists" };
         println!("{name}: {what}: {}", summary(&described));
     }
     Ok(())
+}
+
+/// Describes a topic, which may have been made a moment ago.
+async fn describe(admin: &Admin, name: &str) -> anyhow::Result<TopicDescription> {
+    let (first, longest) = LOOK_AGAIN;
+    let mut backoff = Backoff::until(first, longest, Instant::now() + VISIBLE_WITHIN);
+    loop {
+        let error = match admin.describe(name).await {
+            Ok(described) => return Ok(described),
+            Err(error @ KafkaError::Misconfigured { .. }) => return Err(error.into()),
+            Err(error @ (KafkaError::Unavailable { .. } | KafkaError::NoTopic { .. })) => error,
+        };
+        match backoff.next_wait(Instant::now()) {
+            Some(wait) => tokio::time::sleep(wait).await,
+            None => return Err(error).with_context(|| format!("looking at topic {name}")),
+        }
+    }
 }
 
 fn summary(topic: &TopicDescription) -> String {

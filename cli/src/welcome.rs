@@ -1,16 +1,30 @@
 //! What a start prints for people: the DSN, a line to try it, a snippet for Electron.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use shared::config::Config;
 use shared::id::{ProjectId, PublicKey};
 
-/// Prints how to send crashes to this process.
-pub(crate) fn print(config: &Config, made_key: bool) {
-    println!("crashferry is ready.\n");
+/// A small dump to try things with.
+const SAMPLE_DUMP: &[u8] = include_bytes!("sample.dmp");
+
+/// Lays the sample dump beside the data, and prints how to send it and others to this process.
+///
+/// # Errors
+/// What the file system said about the sample.
+pub(crate) fn print(config: &Config, made_key: bool) -> std::io::Result<()> {
+    let sample = config.data.dir.join("sample.dmp");
+    if !sample.exists() {
+        std::fs::write(&sample, SAMPLE_DUMP)?;
+    }
+    println!("crashferry {}\n", env!("CARGO_PKG_VERSION"));
     for project in &config.projects {
         if let Some(key) = project.keys.first() {
-            println!("{}", instructions(config.relay.listen, project.id, key));
+            println!(
+                "{}",
+                instructions(config.relay.listen, project.id, key, &sample)
+            );
         }
     }
     if made_key {
@@ -23,17 +37,18 @@ pub(crate) fn print(config: &Config, made_key: bool) {
         "Health and metrics: http://{}/",
         reachable(config.admin.listen)
     );
+    Ok(())
 }
 
-fn instructions(listen: SocketAddr, project: ProjectId, key: &PublicKey) -> String {
-    let (host, key) = (reachable(listen), key.as_str());
+fn instructions(listen: SocketAddr, project: ProjectId, key: &PublicKey, sample: &Path) -> String {
+    let (host, key, sample) = (reachable(listen), key.as_str(), sample.display());
     let url = format!("http://{host}/api/{project}/minidump/?sentry_key={key}");
     format!(
         "Project {project}\n  \
            DSN       http://{key}@{host}/{project}\n  \
-           try it    curl -F upload_file_minidump=@crash.dmp '{url}'\n  \
-           Electron  crashReporter.start({{ submitURL: '{url}' }})\n  \
-           status    curl 'http://{host}/api/{project}/events/EVENT_ID/?sentry_key={key}'\n"
+           try it    curl -F upload_file_minidump=@{sample} '{url}'\n  \
+           status    curl 'http://{host}/api/{project}/events/EVENT_ID/?sentry_key={key}'\n  \
+           Electron  crashReporter.start({{ submitURL: '{url}' }})\n"
     )
 }
 

@@ -1,79 +1,65 @@
 //! Records that could not be taken are kept, with where they came from and why.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use shared::backoff::Backoff;
-use shared::kafka::{InboundRecord, Record, RecordProducer};
+use shared::kafka::{InboundRecord, Record};
+use shared::message::MessageError;
 use shared::metrics::Metrics;
-use tokio_util::sync::CancellationToken;
+use shared::size_limit::TopicLimit;
 
-/// First and longest wait before a dead letter is sent again.
-const RESEND_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Characters of an error that are kept.
+const ERROR_CHARS_MAX: usize = 400;
 
-/// The way to the dead letters' topic.
+/// How dead letters are written.
 #[derive(Clone)]
 pub(crate) struct DeadLetters {
-    pub(crate) producer: RecordProducer,
     pub(crate) origin_topic: Arc<str>,
     pub(crate) topic: Arc<str>,
+    pub(crate) limit: TopicLimit,
     pub(crate) metrics: Metrics,
-    pub(crate) stop: CancellationToken,
 }
 
 impl DeadLetters {
-    /// Sends a record until the broker has confirmed it. False when the process stops first: the record is then read
-    /// again.
-    pub(crate) async fn send(
-        &self,
-        inbound: InboundRecord,
-        reason: &'static str,
-        error: &str,
-    ) -> bool {
-        let (partition, offset) = (inbound.partition, inbound.offset);
-        let mut key = [0; 16];
-        let key_bytes = inbound.key.len().min(key.len());
-        key[..key_bytes].copy_from_slice(&inbound.key[..key_bytes]);
-        let record = Record {
-            topic: Arc::clone(&self.topic),
-            key,
-            headers: vec![
-                ("origin_topic", self.origin_topic.to_string()),
-                ("origin_partition", partition.to_string()),
-                ("origin_offset", offset.to_string()),
-                ("reason", reason.to_owned()),
-                ("error", error.to_owned()),
-                ("attempts", "1".to_owned()),
-            ],
-            value: inbound.value.to_vec(),
-        };
-        let (first, longest) = RESEND_WAIT;
-        let mut backoff = Backoff::forever(first, longest);
-        loop {
-            match self.producer.deliver(&record).await {
-                Ok(_delivered) => break,
-                Err(refused) => {
-                    tracing::error!(partition, offset, %refused, "a dead letter is not confirmed")
-                }
-            }
-            let wait = backoff.next_wait(Instant::now()).unwrap_or(longest);
-            if self
-                .stop
-                .run_until_cancelled(tokio::time::sleep(wait))
-                .await
-                .is_none()
-            {
-                return false;
-            }
-        }
+    /// The record that keeps `inbound`: its bytes, and in headers where it stood and why it was not taken. Where the dead
+    /// letters' topic has a lower limit than the record needs, the end is cut off and a header tells the whole length.
+    pub(crate) fn letter(&self, inbound: &InboundRecord, error: &MessageError) -> Record {
+        let InboundRecord {
+            partition, offset, ..
+        } = *inbound;
+        let (reason, error) = (error.reason(), error.to_string());
         tracing::warn!(
             partition,
             offset,
             reason,
             error,
-            "a record was put with the dead letters"
+            "a record goes to the dead letters"
         );
         self.metrics.count_dead_letter(reason);
-        true
+        let mut headers = vec![
+            ("origin_topic", self.origin_topic.to_string()),
+            ("origin_partition", partition.to_string()),
+            ("origin_offset", offset.to_string()),
+            ("reason", reason.to_owned()),
+            ("error", error.chars().take(ERROR_CHARS_MAX).collect()),
+            ("attempts", "1".to_owned()),
+            ("original_bytes", inbound.value.len().to_string()),
+        ];
+        let mut key = [0; 16];
+        let key_bytes = inbound.key.len().min(key.len());
+        key[..key_bytes].copy_from_slice(&inbound.key[..key_bytes]);
+        let room = self.limit.value_bytes_max(
+            key.len(),
+            headers.iter().map(|(name, value)| (*name, value.as_str())),
+        );
+        let kept = inbound.value.len().min(room);
+        if kept == inbound.value.len() {
+            headers.pop();
+        }
+        Record {
+            topic: Arc::clone(&self.topic),
+            key,
+            headers,
+            value: inbound.value[..kept].to_vec(),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! rust-minidump, in processes of their own.
 
 mod dead_letter;
+mod identity;
 mod intake;
 pub mod parser;
 mod pipeline;

@@ -56,54 +56,83 @@ impl Fate {
 
 impl Pipeline {
     /// Brings an event to its outcome, however long storage, parser, topics and state take to do their part.
+    ///
+    /// The state is told first and the topics last, together with the queue's forgetting the event. Killed in between, the
+    /// event is delivered again, is known as finished, and is told as it was recorded, without being parsed again.
     pub(crate) async fn process(&self, delivery: Delivery) {
         let Delivery {
             mut assembled,
             partition,
             completion,
         } = delivery;
-        let event_id = assembled.envelope.event_id;
-        let known = again("looking up the event", || async {
-            self.state.finished(&[event_id]).await
-        })
-        .await;
-        if known.into_iter().any(|outcome| outcome.is_some()) {
-            tracing::info!("a copy of a finished event");
-            return completion.complete().await;
-        }
-        let restored = assembled.envelope.restore_event();
-        if let Err(error) = restored {
-            tracing::error!(%error, "the event's data cannot be read back");
-        }
-        let fate = self.decide(&assembled).await;
-        let outcome = Outcome {
-            event_id,
-            project_id: assembled.envelope.project_id,
-            verdict: fate.verdict,
-            received_at: assembled.envelope.received_at,
-            finished_at: Timestamp::now(),
-            attempts: fate.attempts,
-            partition,
-            offset: partition.map(|_| assembled.offset),
+        let ids = [assembled.envelope.event_id];
+        let known = again("looking up the event", || self.state.finished(&ids)).await;
+        let (outcome, report) = match known.into_iter().flatten().next() {
+            Some(outcome) if is_of_this_message(&outcome, partition, assembled.offset) => {
+                tracing::info!("finished before, and told again");
+                let report = self.stored_report(&outcome).await;
+                (outcome, report)
+            }
+            Some(_) => {
+                tracing::info!("a copy of a finished event");
+                return completion.complete(Vec::new()).await;
+            }
+            None => {
+                if let Err(error) = assembled.envelope.restore_event() {
+                    tracing::error!(%error, "the event's data cannot be read back");
+                }
+                let fate = self.decide(&assembled).await;
+                let outcome = outcome(&assembled, partition, fate.verdict, fate.attempts);
+                (self.record(outcome).await, fate.report)
+            }
         };
-        let report = fate
-            .report
-            .as_ref()
-            .map(|(report, encoded)| (report, encoded));
+        log(&outcome);
         let begun = Instant::now();
-        again("publishing", || self.publisher.publish(report, &outcome)).await;
+        completion
+            .complete(self.publisher.records(report, &outcome))
+            .await;
         self.took(Stage::Publish, begun);
+    }
+
+    /// Records the outcome; returns the one that is recorded.
+    async fn record(&self, outcome: Outcome) -> Outcome {
         let begun = Instant::now();
-        let finished = again("recording the outcome", || {
+        let recorded = again("recording the outcome", || {
             self.state.finish(std::slice::from_ref(&outcome))
         })
         .await;
         self.took(Stage::Record, begun);
-        if finished.contains(&Finished::First) {
-            self.metrics.count_outcome(&outcome.verdict);
+        match recorded.into_iter().next() {
+            Some(Finished::Already(earlier)) => earlier,
+            Some(Finished::First) | None => {
+                self.metrics.count_outcome(&outcome.verdict);
+                outcome
+            }
         }
-        log(&outcome);
-        completion.complete().await;
+    }
+
+    async fn stored_report(&self, outcome: &Outcome) -> Option<(Report, Bytes)> {
+        match outcome.verdict {
+            Verdict::Failed(_) => None,
+            Verdict::Processed => {
+                let Outcome {
+                    event_id,
+                    project_id,
+                    received_at,
+                    ..
+                } = *outcome;
+                let folder = EventFolder {
+                    project_id,
+                    received_at,
+                    event_id,
+                };
+                let encoded = again("reading the report", || self.storage.report(folder)).await?;
+                let report = serde_json::from_slice(&encoded);
+                let report = report
+                    .inspect_err(|error| tracing::error!(%error, "a stored report cannot be read"));
+                Some((report.ok()?, encoded))
+            }
+        }
     }
 
     async fn decide(&self, assembled: &Assembled) -> Fate {
@@ -211,6 +240,30 @@ impl Pipeline {
         self.metrics
             .stage_seconds(stage)
             .observe(begun.elapsed().as_secs_f64());
+    }
+}
+
+/// Whether the outcome was recorded for the very message that is being processed: then it may not have been told yet.
+/// In embedded mode there is one message, the file.
+fn is_of_this_message(outcome: &Outcome, partition: Option<i32>, offset: i64) -> bool {
+    outcome.partition == partition && outcome.offset == partition.map(|_| offset)
+}
+
+fn outcome(
+    assembled: &Assembled,
+    partition: Option<i32>,
+    verdict: Verdict,
+    attempts: u32,
+) -> Outcome {
+    Outcome {
+        event_id: assembled.envelope.event_id,
+        project_id: assembled.envelope.project_id,
+        verdict,
+        received_at: assembled.envelope.received_at,
+        finished_at: Timestamp::now(),
+        attempts,
+        partition,
+        offset: partition.map(|_| assembled.offset),
     }
 }
 

@@ -1,14 +1,17 @@
-//! Telling the world: report and outcome on their topics. In embedded mode the storage and the state are the world.
+//! What the world is told: report and outcome as records. In embedded mode the storage and the state are the world.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shared::kafka::{Record, RecordProducer, RefusedRecord};
-use shared::outcome::Outcome;
+use shared::kafka::Record;
+use shared::outcome::{Failure, Outcome, Verdict};
 use shared::report::Report;
 use shared::size_limit::TopicLimit;
 
 use crate::report;
+
+/// Missing chunks that an outcome names when naming all would not fit its topic.
+const MISSING_NAMED_MIN: usize = 1000;
 
 /// Where reports and outcomes go.
 pub(crate) enum Publisher {
@@ -20,47 +23,59 @@ pub(crate) enum Publisher {
 
 /// The topics of a scaled-out processor.
 pub(crate) struct Topics {
-    pub(crate) producer: RecordProducer,
     pub(crate) reports: Arc<str>,
     pub(crate) report_limit: TopicLimit,
     pub(crate) outcomes: Arc<str>,
+    pub(crate) outcome_limit: TopicLimit,
 }
 
 impl Publisher {
-    /// Publishes the report, if there is one, and the outcome; returns when the broker has confirmed both. `encoded` is
+    /// The records that tell of an event: its report, if there is one, cut to fit its topic, and its outcome. `encoded` is
     /// the whole report's JSON, which is in the storage.
-    ///
-    /// # Errors
-    /// [`RefusedRecord`]: either may be in its topic; publish again.
-    pub(crate) async fn publish(
+    pub(crate) fn records(
         &self,
-        report: Option<(&Report, &Bytes)>,
+        report: Option<(Report, Bytes)>,
         outcome: &Outcome,
-    ) -> Result<(), RefusedRecord> {
+    ) -> Vec<Arc<Record>> {
         let Self::Kafka(topics) = self else {
-            return Ok(());
+            return Vec::new();
         };
         let key = *outcome.event_id.as_bytes();
+        let mut records = Vec::with_capacity(2);
         if let Some((whole, encoded)) = report {
             let bytes_max = topics.report_limit.value_bytes_max(key.len(), []);
-            let value = report::fit(whole.clone(), encoded, bytes_max).to_vec();
-            let record = Record {
+            let value = report::fit(whole, &encoded, bytes_max).to_vec();
+            records.push(Record {
                 topic: Arc::clone(&topics.reports),
                 key,
                 headers: Vec::new(),
                 value,
-            };
-            topics.producer.deliver(&record).await?;
+            });
         }
-        // INVARIANT: an outcome is plain values under text keys.
-        let value = serde_json::to_vec(outcome).expect("outcomes encode");
-        let record = Record {
+        let bytes_max = topics.outcome_limit.value_bytes_max(key.len(), []);
+        let value = encode(outcome, bytes_max);
+        records.push(Record {
             topic: Arc::clone(&topics.outcomes),
             key,
             headers: Vec::new(),
             value,
-        };
-        topics.producer.deliver(&record).await?;
-        Ok(())
+        });
+        records.into_iter().map(Arc::new).collect()
     }
+}
+
+fn encode(outcome: &Outcome, bytes_max: usize) -> Vec<u8> {
+    // INVARIANT: an outcome is plain values under text keys.
+    let value = serde_json::to_vec(outcome).expect("outcomes encode");
+    if value.len() <= bytes_max {
+        return value;
+    }
+    let mut shorter = outcome.clone();
+    if let Verdict::Failed(Failure::MissingChunks(attachments)) = &mut shorter.verdict {
+        for attachment in attachments {
+            attachment.missing.truncate(MISSING_NAMED_MIN);
+        }
+    }
+    // INVARIANT: as above.
+    serde_json::to_vec(&shorter).expect("outcomes encode")
 }

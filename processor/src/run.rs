@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use shared::backoff::Backoff;
 use shared::config::{Config, KafkaConfig};
-use shared::kafka::{Admin, KafkaError, ProducerBounds, RecordConsumer, RecordProducer};
+use shared::kafka::{Admin, KafkaError, ProducerBounds, RecordConsumer, TransactionalProducer};
 use shared::readiness::{Need, Part, PartState};
 use shared::services::Services;
 use shared::size_limit::{TopicLimit, TopicLimitTooSmall};
@@ -18,7 +18,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::dead_letter::DeadLetters;
-use crate::intake::{Delivery, IntakeLost, KafkaIntake, LocalIntake};
+use crate::identity::ProcessorIdentity;
+use crate::intake::{Delivery, IntakeLost, IntakeParts, KafkaIntake, LocalIntake};
 use crate::parser::{ParserPool, ParserSettings};
 use crate::pipeline::Pipeline;
 use crate::publish::{Publisher, Topics};
@@ -83,8 +84,6 @@ pub async fn run(
 ) -> Result<(), ProcessorError> {
     let settings = ParserSettings::new(&config.processor).map_err(ProcessorError::Parser)?;
     let places = settings.workers * EVENTS_PER_WORKER;
-    services.readiness.register(Part::Parser, Need::Required);
-    services.readiness.set(Part::Parser, PartState::Ready);
     let (deliveries, delivered) = mpsc::channel(DELIVERIES_WAITING_MAX);
     let mut intakes = JoinSet::new();
     let publisher = match source {
@@ -105,7 +104,7 @@ pub async fn run(
             let Some(kafka) = KafkaSide::open(&config, &services, &shutdown).await? else {
                 return Ok(());
             };
-            let (intake, publisher) = kafka.start(&config, &services, &shutdown)?;
+            let (intake, publisher) = kafka.start(&config, &services)?;
             intakes.spawn(intake.run(deliveries, shutdown.clone()));
             publisher
         }
@@ -117,6 +116,7 @@ pub async fn run(
         publisher,
         metrics: services.metrics.clone(),
     });
+    services.readiness.set(Part::Parser, PartState::Ready);
     process_all(&pipeline, delivered, places).await;
     pipeline.parser.stop().await;
     match intakes.join_next().await {
@@ -162,7 +162,8 @@ async fn process_all(
 /// What the scaled-out processor knows of its cluster.
 struct KafkaSide {
     report_limit: TopicLimit,
-    bounds: ProducerBounds,
+    outcome_limit: TopicLimit,
+    dead_letter_limit: TopicLimit,
 }
 
 impl KafkaSide {
@@ -173,7 +174,7 @@ impl KafkaSide {
         shutdown: &CancellationToken,
     ) -> Result<Option<Self>, ProcessorError> {
         let readiness = &services.readiness;
-        for part in [Part::Broker, Part::Topic, Part::Consumer] {
+        for part in [Part::Broker, Part::Topic, Part::Consumer, Part::Producer] {
             readiness.register(part, Need::Required);
         }
         let admin = Admin::new(&config.kafka)?;
@@ -184,6 +185,7 @@ impl KafkaSide {
                 Ok(side) => {
                     readiness.set(Part::Broker, PartState::Ready);
                     readiness.set(Part::Topic, PartState::Ready);
+                    readiness.set(Part::Producer, PartState::Ready);
                     return Ok(Some(side));
                 }
                 Err(ProcessorError::Kafka(error @ KafkaError::Unavailable { .. })) => {
@@ -205,62 +207,80 @@ impl KafkaSide {
     async fn ask(admin: &Admin, config: &KafkaConfig) -> Result<Self, ProcessorError> {
         let topics = &config.topics;
         admin.describe(&topics.attachments).await?;
-        let mut limits = Vec::new();
-        for topic in [&topics.reports, &topics.outcomes, &topics.dead_letters] {
-            let described = admin.describe(topic).await?;
-            let limit = TopicLimit::new(described.max_message_bytes);
-            limits.push(limit.map_err(|error| ProcessorError::Topic {
-                topic: topic.clone(),
-                error,
-            })?);
-        }
-        let bytes_max = limits.iter().map(|limit| limit.client_bytes_max());
-        let bounds = ProducerBounds {
-            record_bytes_max: bytes_max.clone().max().unwrap_or_default(),
-            batch_bytes_max: bytes_max.min().unwrap_or_default(),
-            inflight_bytes: PRODUCER_INFLIGHT_BYTES,
-        };
         Ok(Self {
-            report_limit: limits[0],
-            bounds,
+            report_limit: limit(admin, &topics.reports).await?,
+            outcome_limit: limit(admin, &topics.outcomes).await?,
+            dead_letter_limit: limit(admin, &topics.dead_letters).await?,
         })
+    }
+
+    /// Sizes for a producer of all three topics: a batch is of one topic, and must fit the lowest limit.
+    fn bounds(&self) -> ProducerBounds {
+        let limits = [
+            self.report_limit,
+            self.outcome_limit,
+            self.dead_letter_limit,
+        ];
+        let bytes_max = limits.map(TopicLimit::client_bytes_max);
+        ProducerBounds {
+            record_bytes_max: bytes_max.into_iter().max().unwrap_or_default(),
+            batch_bytes_max: bytes_max.into_iter().min().unwrap_or_default(),
+            inflight_bytes: PRODUCER_INFLIGHT_BYTES,
+        }
     }
 
     fn start(
         self,
         config: &Config,
         services: &Services,
-        shutdown: &CancellationToken,
     ) -> Result<(KafkaIntake, Publisher), ProcessorError> {
         let metrics = services.metrics.clone();
         let names = &config.kafka.topics;
-        let producer =
-            RecordProducer::start(&config.kafka, self.bounds, "processor", metrics.clone())?;
+        let identity = ProcessorIdentity::of(&config.data.dir);
+        let identity = identity.map_err(|error| ProcessorError::Scratch {
+            path: config.data.dir.clone(),
+            error,
+        })?;
+        let producer = TransactionalProducer::new(
+            &config.kafka,
+            self.bounds(),
+            identity.name(&config.kafka.group),
+        );
         let dead_letters = DeadLetters {
-            producer: producer.clone(),
             origin_topic: names.attachments.as_str().into(),
             topic: names.dead_letters.as_str().into(),
+            limit: self.dead_letter_limit,
             metrics: metrics.clone(),
-            stop: shutdown.clone(),
         };
-        let scratch = scratch_directory(config)?;
-        let consumer = RecordConsumer::start(&config.kafka, None, metrics.clone())?;
-        let intake = KafkaIntake::new(
-            consumer,
-            dead_letters,
-            (scratch, config.processor.memory.get()),
-            config.processor.incomplete_after.get(),
-            metrics,
-            services.readiness.clone(),
-        );
-        let publisher = Publisher::Kafka(Topics {
+        let instance = identity.name(&config.kafka.group);
+        let intake = KafkaIntake::new(IntakeParts {
+            consumer: RecordConsumer::start(&config.kafka, Some(&instance), metrics.clone())?,
             producer,
+            dead_letters,
+            scratch: scratch_directory(config)?,
+            memory_bytes_max: config.processor.memory.get(),
+            incomplete_after: config.processor.incomplete_after.get(),
+            metrics,
+            readiness: services.readiness.clone(),
+            identity,
+        });
+        let publisher = Publisher::Kafka(Topics {
             reports: names.reports.as_str().into(),
             report_limit: self.report_limit,
             outcomes: names.outcomes.as_str().into(),
+            outcome_limit: self.outcome_limit,
         });
         Ok((intake, publisher))
     }
+}
+
+async fn limit(admin: &Admin, topic: &str) -> Result<TopicLimit, ProcessorError> {
+    let described = admin.describe(topic).await?;
+    let limit = TopicLimit::new(described.max_message_bytes);
+    limit.map_err(|error| ProcessorError::Topic {
+        topic: topic.to_owned(),
+        error,
+    })
 }
 
 /// Makes `data.dir/scratch`. Its files have no names, so that none outlives the process.

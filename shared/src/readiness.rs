@@ -10,6 +10,8 @@ use serde::{Serialize, Serializer};
 /// What readiness is made of.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Part {
+    /// The relay takes connections.
+    Listener,
     /// A broker answers.
     Broker,
     /// The topics exist.
@@ -35,6 +37,7 @@ impl Part {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Listener => "listener",
             Self::Broker => "broker",
             Self::Topic => "topic",
             Self::Limit => "limit",

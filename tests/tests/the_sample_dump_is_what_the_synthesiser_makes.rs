@@ -1,6 +1,6 @@
 //! The dump that a first start lays beside its data is the synthesiser's, byte for byte.
 
-use integration_tests::dumps;
+use harness::dumps;
 
 #[test]
 fn the_sample_dump_is_what_the_synthesiser_makes() {

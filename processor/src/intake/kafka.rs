@@ -1,31 +1,33 @@
-//! Deliveries from the ingest topic: records in, assembled events out, the watermark committed behind them.
+//! Deliveries from the ingest topic: records in, assembled events out; what is finished lands with the watermark.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use shared::kafka::{CommitPosition, InboundRecord, IntakeEvent, RecordConsumer};
-use shared::message::{AttachmentChunk, EventMessage, Message, MessageError};
-use shared::metrics::{Metrics, PartitionGauges};
+use shared::kafka::{InboundRecord, IntakeEvent, RecordConsumer, TransactionalProducer};
+use shared::message::{Message, MessageError};
+use shared::metrics::Metrics;
 use shared::readiness::{Part, PartState, Readiness};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::assembly::{Action, Assembly, Taken};
+use super::assembly::Action;
+use super::outbox::{Finished, Outbox};
+use super::partition::{Partition, Sealed};
 use super::scratch::ChunkStore;
-use super::watermark::Watermark;
-use super::{Claim, Completion, Delivery, Done};
+use super::{Claim, Completion, Delivery};
 use crate::dead_letter::DeadLetters;
+use crate::identity::ProcessorIdentity;
 
-/// How often time is told to the assembly, and the watermark committed.
+/// How often time is told to the assembly, and positions without outputs are committed.
 const TICK: Duration = Duration::from_millis(500);
-/// Completions waiting to be taken note of.
-const DONE_QUEUE_MAX: usize = 256;
+/// Finished events waiting to be taken note of.
+const FINISHED_QUEUE_MAX: usize = 256;
+/// Assembled events that may wait while their partitions are crowded: the event that holds the watermark may need
+/// records behind them.
+const ASSEMBLED_MAX: usize = 4096;
 
 /// The consuming half of the Kafka queue.
 pub(crate) struct KafkaIntake {
@@ -36,13 +38,37 @@ pub(crate) struct KafkaIntake {
     incomplete_after: Duration,
     /// Assembled, and waiting for a place among the deliveries.
     assembled: VecDeque<Delivery>,
-    done: mpsc::Sender<Done>,
-    done_told: mpsc::Receiver<Done>,
+    /// Given to each delivery; `None` once no more are made.
+    finished: Option<mpsc::Sender<Finished>>,
+    finished_told: mpsc::Receiver<Finished>,
+    outbox: Outbox,
     dead_letters: DeadLetters,
-    dead_letter_tasks: TaskTracker,
-    commit: Option<JoinHandle<()>>,
     metrics: Metrics,
     readiness: Readiness,
+    /// Held for as long as the group knows us by it.
+    _identity: ProcessorIdentity,
+}
+
+/// What a Kafka intake is made of.
+pub(crate) struct IntakeParts {
+    /// The consumer and what it tells.
+    pub(crate) consumer: (RecordConsumer, mpsc::Receiver<IntakeEvent>),
+    /// The way to the output topics.
+    pub(crate) producer: TransactionalProducer,
+    /// How dead letters are written.
+    pub(crate) dead_letters: DeadLetters,
+    /// Where chunks go that memory has no room for.
+    pub(crate) scratch: PathBuf,
+    /// The room in memory.
+    pub(crate) memory_bytes_max: u64,
+    /// `processor.incomplete_after`
+    pub(crate) incomplete_after: Duration,
+    /// Where its figures are shown.
+    pub(crate) metrics: Metrics,
+    /// Where its state is shown.
+    pub(crate) readiness: Readiness,
+    /// Who we are to the group.
+    pub(crate) identity: ProcessorIdentity,
 }
 
 /// The consumer's polling thread ended by itself.
@@ -52,42 +78,34 @@ pub(crate) struct KafkaIntake {
 )]
 pub struct IntakeLost;
 
-struct Partition {
-    watermark: Watermark,
-    assembly: Assembly,
-    committed: i64,
-    gauges: PartitionGauges,
-}
-
 impl KafkaIntake {
-    /// An intake over a consumer that has joined its group. Chunks past `memory_bytes_max` go to files in `scratch`.
-    pub(crate) fn new(
-        (consumer, events): (RecordConsumer, mpsc::Receiver<IntakeEvent>),
-        dead_letters: DeadLetters,
-        (scratch, memory_bytes_max): (PathBuf, u64),
-        incomplete_after: Duration,
-        metrics: Metrics,
-        readiness: Readiness,
-    ) -> Self {
-        let (done, done_told) = mpsc::channel(DONE_QUEUE_MAX);
+    /// An intake over a consumer that has joined its group.
+    pub(crate) fn new(parts: IntakeParts) -> Self {
+        let (consumer, events) = parts.consumer;
+        let consumer = Arc::new(consumer);
+        let (finished, finished_told) = mpsc::channel(FINISHED_QUEUE_MAX);
         Self {
-            consumer: Arc::new(consumer),
+            outbox: Outbox::new(
+                Arc::clone(&consumer),
+                parts.producer,
+                parts.readiness.clone(),
+            ),
+            consumer,
             events,
             partitions: HashMap::new(),
-            chunks: ChunkStore::new(scratch, memory_bytes_max),
-            incomplete_after,
+            chunks: ChunkStore::new(parts.scratch, parts.memory_bytes_max),
+            incomplete_after: parts.incomplete_after,
             assembled: VecDeque::new(),
-            done,
-            done_told,
-            dead_letters,
-            dead_letter_tasks: TaskTracker::new(),
-            commit: None,
-            metrics,
-            readiness,
+            finished: Some(finished),
+            finished_told,
+            dead_letters: parts.dead_letters,
+            metrics: parts.metrics,
+            readiness: parts.readiness,
+            _identity: parts.identity,
         }
     }
 
-    /// Hands events over until `stop`, then waits for what it handed over, and commits.
+    /// Hands events over until `stop`, then waits until what it handed over has landed, and leaves the group.
     ///
     /// # Errors
     /// [`IntakeLost`] when the consumer ended by itself: a bug, and nothing but a restart helps.
@@ -96,82 +114,102 @@ impl KafkaIntake {
         deliveries: mpsc::Sender<Delivery>,
         stop: CancellationToken,
     ) -> Result<(), IntakeLost> {
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut lost = Ok(());
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                Some(done) = self.done_told.recv() => self.take_done(&done),
-                _ = tick.tick() => {
-                    self.take_time();
-                    if !self.consumer.is_polling() {
-                        lost = Err(IntakeLost);
-                        break;
-                    }
-                }
-                place = deliveries.reserve(), if !self.assembled.is_empty() => {
-                    let Ok(place) = place else { break };
-                    if let Some(delivery) = self.assembled.pop_front() {
-                        place.send(delivery);
-                    }
-                }
-                event = self.events.recv(), if self.assembled.is_empty() => match event {
-                    Some(event) => self.take_event(event),
-                    None => break,
-                },
-            }
-        }
-        drop(deliveries);
-        self.close().await;
-        lost
-    }
-
-    /// Waits until everything handed over is done, commits, and leaves the group.
-    async fn close(mut self) {
-        self.events.close();
-        self.assembled.clear();
-        self.dead_letter_tasks.close();
-        let (unused, _) = mpsc::channel(1);
-        drop(std::mem::replace(&mut self.done, unused));
-        while let Some(done) = self.done_told.recv().await {
-            self.take_done(&done);
-        }
-        self.dead_letter_tasks.wait().await;
-        if let Some(commit) = self.commit.take() {
-            drop(commit.await);
-        }
-        self.begin_commit();
-        if let Some(commit) = self.commit.take() {
-            drop(commit.await);
-        }
+        let ended = self.hand_over(deliveries, stop).await;
+        self.finish().await;
         drop(self.events);
-        let consumer = self.consumer;
+        let consumer = (self.consumer, self.outbox);
         let left = tokio::task::spawn_blocking(move || drop(consumer)).await;
         if let Err(error) = left {
             tracing::error!(%error, "leaving the group panicked; this is a bug");
         }
+        ended
+    }
+
+    async fn hand_over(
+        &mut self,
+        deliveries: mpsc::Sender<Delivery>,
+        stop: CancellationToken,
+    ) -> Result<(), IntakeLost> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let next = self.next_assembled();
+            let may_read = next.is_none() && self.assembled.len() < ASSEMBLED_MAX;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = self.outbox.ended() => self.outbox.begin(&mut self.partitions),
+                Some(finished) = self.finished_told.recv() => self.take_finished(finished),
+                _ = tick.tick() => {
+                    self.take_time();
+                    if !self.consumer.is_polling() {
+                        return Err(IntakeLost);
+                    }
+                }
+                place = deliveries.reserve(), if next.is_some() => {
+                    let Ok(place) = place else { return Ok(()) };
+                    if let Some(delivery) = next.and_then(|next| self.assembled.remove(next)) {
+                        place.send(delivery);
+                    }
+                }
+                event = self.events.recv(), if may_read => match event {
+                    Some(event) => self.take_event(event),
+                    None => return Err(IntakeLost),
+                },
+            }
+        }
+    }
+
+    /// No more is handed over: waits until what was has landed.
+    async fn finish(&mut self) {
+        self.events.close();
+        self.assembled.clear();
+        self.finished = None;
+        let mut tick = interval(TICK);
+        let mut under_way = true;
+        while under_way || !self.outbox.is_empty() {
+            tokio::select! {
+                () = self.outbox.ended() => {}
+                finished = self.finished_told.recv(), if under_way => match finished {
+                    Some(finished) => self.outbox.push(finished),
+                    None => under_way = false,
+                },
+                _ = tick.tick() => {}
+            }
+            self.outbox.begin(&mut self.partitions);
+        }
+    }
+
+    /// The first assembled event whose partition is not crowded.
+    fn next_assembled(&self) -> Option<usize> {
+        self.assembled.iter().position(|delivery| {
+            let partition = delivery
+                .partition
+                .and_then(|number| self.partitions.get(&number));
+            !partition.is_some_and(Partition::is_crowded)
+        })
     }
 
     fn take_event(&mut self, event: IntakeEvent) {
         match event {
             IntakeEvent::Record(record) => self.take_record(record),
-            IntakeEvent::Assigned(partitions) => {
-                for (number, offset) in partitions {
-                    let partition = Partition {
-                        watermark: Watermark::starting_at(offset),
-                        assembly: Assembly::new(self.incomplete_after),
-                        committed: offset,
-                        gauges: self.metrics.partition(number),
-                    };
-                    self.partitions.insert(number, partition);
+            IntakeEvent::Assigned(starts) => {
+                for start in starts {
+                    let number = start.partition;
+                    let gauges = self.metrics.partition(number);
+                    self.partitions.insert(
+                        number,
+                        Partition::resumed(start, self.incomplete_after, gauges),
+                    );
                 }
                 self.readiness.set(Part::Consumer, PartState::Ready);
             }
             IntakeEvent::Revoked(partitions) => {
                 for number in partitions {
                     self.partitions.remove(&number);
+                    self.outbox.forget(number);
+                    self.assembled
+                        .retain(|delivery| delivery.partition != Some(number));
                     self.metrics.forget_partition(number);
                 }
             }
@@ -202,17 +240,17 @@ impl KafkaIntake {
             return;
         };
         self.metrics.records_consumed.inc();
-        if partition.watermark.read(record.offset) {
+        if partition.read(record.offset) {
             self.metrics.records_first_seen.inc();
         }
         let now = Instant::now();
         let value = record.value.clone();
         let action = match Message::decode(&value) {
             Ok(Message::AttachmentChunk(chunk)) => {
-                take_chunk(partition, &mut self.chunks, &chunk, &record, now)
+                partition.take_chunk(&chunk, &record, &mut self.chunks, now)
             }
-            Ok(Message::Event(event)) => take_event_message(partition, event, record, now),
-            Err(error) => return self.bury(record, &error),
+            Ok(Message::Event(event)) => partition.take_event(event, record, now),
+            Err(error) => return self.bury(&record, &error),
         };
         if let Some(action) = action {
             self.act(number, action);
@@ -222,17 +260,19 @@ impl KafkaIntake {
     fn act(&mut self, number: i32, action: Action) {
         match action {
             Action::Process(assembled) => {
-                let event_id = assembled.envelope.event_id;
-                let claim = Claim::Kafka {
-                    done: self.done.clone(),
-                    partition: number,
-                    event_id,
+                let Some(finished) = self.finished.clone() else {
+                    return;
                 };
-                let completion = Completion::new(claim);
+                let (event_id, offset) = (assembled.envelope.event_id, assembled.offset);
+                let claim = Claim::Kafka {
+                    finished,
+                    partition: number,
+                    sealed: Sealed::Event { event_id, offset },
+                };
                 self.assembled.push_back(Delivery {
                     assembled: *assembled,
                     partition: Some(number),
-                    completion,
+                    completion: Completion::new(claim),
                 });
             }
             Action::Abandon {
@@ -243,152 +283,50 @@ impl KafkaIntake {
                 tracing::warn!(%event_id, partition = number, offset = first_offset, chunks, "chunks without an event");
                 self.metrics.abandoned_events.inc();
                 self.metrics.abandoned_chunks.inc_by(chunks);
-                if let Some(partition) = self.partitions.get_mut(&number) {
-                    partition.watermark.release(first_offset);
-                }
             }
         }
     }
 
-    /// Sends a record to the dead letters; its offset is held until that is confirmed.
-    fn bury(&mut self, record: InboundRecord, error: &MessageError) {
-        let (number, offset) = (record.partition, record.offset);
-        if let Some(partition) = self.partitions.get_mut(&number) {
-            partition.watermark.hold(offset);
+    /// Keeps a record that cannot be taken; its offset is held until it is with the dead letters.
+    fn bury(&mut self, record: &InboundRecord, error: &MessageError) {
+        if let Some(partition) = self.partitions.get_mut(&record.partition) {
+            partition.hold(record.offset);
         }
-        let (dead_letters, done) = (self.dead_letters.clone(), self.done.clone());
-        let (reason, error) = (error.reason(), error.to_string());
-        self.dead_letter_tasks.spawn(async move {
-            if dead_letters.send(record, reason, &error).await {
-                drop(
-                    done.send(Done::DeadLetter {
-                        partition: number,
-                        offset,
-                    })
-                    .await,
-                );
-            }
+        self.take_finished(Finished {
+            partition: record.partition,
+            sealed: Sealed::DeadLetter {
+                offset: record.offset,
+            },
+            records: vec![Arc::new(self.dead_letters.letter(record, error))],
+            landed: None,
         });
     }
 
-    fn take_done(&mut self, done: &Done) {
-        match *done {
-            Done::Event {
-                partition,
-                event_id,
-            } => {
-                if let Some(partition) = self.partitions.get_mut(&partition)
-                    && let Some(first_offset) = partition.assembly.finish(event_id)
-                {
-                    partition.watermark.release(first_offset);
-                }
-            }
-            Done::DeadLetter { partition, offset } => {
-                if let Some(partition) = self.partitions.get_mut(&partition) {
-                    partition.watermark.release(offset);
-                }
-            }
-        }
+    fn take_finished(&mut self, finished: Finished) {
+        self.outbox.push(finished);
+        self.outbox.begin(&mut self.partitions);
     }
 
     fn take_time(&mut self) {
         let now = Instant::now();
         let mut actions = Vec::new();
+        let mut open_events = 0;
         for (number, partition) in &mut self.partitions {
             actions.extend(
                 partition
-                    .assembly
                     .take_time(now)
                     .into_iter()
                     .map(|action| (*number, action)),
             );
+            open_events += partition.show();
         }
         for (number, action) in actions {
             self.act(number, action);
-        }
-        self.show();
-        if self.commit.as_ref().is_none_or(JoinHandle::is_finished) {
-            self.begin_commit();
-        }
-    }
-
-    fn show(&self) {
-        let mut open_events = 0;
-        for partition in self.partitions.values() {
-            let (lowest, position) = (
-                partition.watermark.lowest_unfinished(),
-                partition.watermark.position(),
-            );
-            partition.gauges.watermark_offset.set(lowest);
-            partition.gauges.position_offset.set(position);
-            partition.gauges.span_records.set(position - lowest);
-            open_events += partition.assembly.open_events();
         }
         self.metrics.open_events.set(open_events as i64);
         self.metrics
             .pending_bytes
             .set(self.chunks.memory_bytes() as i64);
-    }
-
-    /// Commits every watermark that moved. A commit that fails is made up for by the next one.
-    fn begin_commit(&mut self) {
-        let mut positions = Vec::new();
-        for (number, partition) in &mut self.partitions {
-            let offset = partition.watermark.lowest_unfinished();
-            if offset != partition.committed {
-                partition.committed = offset;
-                positions.push(CommitPosition {
-                    partition: *number,
-                    offset,
-                });
-            }
-        }
-        if positions.is_empty() {
-            return;
-        }
-        let consumer = Arc::clone(&self.consumer);
-        self.commit = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = consumer.commit(&positions) {
-                tracing::warn!(%error, "the watermark could not be committed");
-            }
-        }));
-    }
-}
-
-fn take_chunk(
-    partition: &mut Partition,
-    store: &mut ChunkStore,
-    chunk: &AttachmentChunk<'_>,
-    record: &InboundRecord,
-    now: Instant,
-) -> Option<Action> {
-    let payload: Bytes = record.value.slice_ref(chunk.payload);
-    let part = (chunk.event_id, chunk.id.clone(), chunk.chunk_index);
-    let (taken, action) = partition
-        .assembly
-        .take_chunk(part, record.offset, now, || store.keep(payload));
-    hold_if_begun(partition, &taken, record.offset);
-    action
-}
-
-fn take_event_message(
-    partition: &mut Partition,
-    event: EventMessage<'_>,
-    record: InboundRecord,
-    now: Instant,
-) -> Option<Action> {
-    let payload = record.value.slice_ref(event.payload);
-    let (taken, action) =
-        partition
-            .assembly
-            .take_event(event, payload, record.headers, record.offset, now);
-    hold_if_begun(partition, &taken, record.offset);
-    action
-}
-
-fn hold_if_begun(partition: &mut Partition, taken: &Taken, offset: i64) {
-    match taken {
-        Taken::Begins => partition.watermark.hold(offset),
-        Taken::Continues | Taken::Repeats => {}
+        self.outbox.begin(&mut self.partitions);
     }
 }

@@ -3,17 +3,24 @@
 mod assembly;
 mod kafka;
 mod local;
+mod outbox;
+mod partition;
 mod scratch;
 mod watermark;
 
-use shared::id::EventId;
+use std::sync::Arc;
+
+use shared::kafka::Record;
 use shared::spool::{SpoolDirectory, SpoolEntry};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use assembly::{Assembled, Incomplete};
 pub use kafka::IntakeLost;
-pub(crate) use kafka::KafkaIntake;
+pub(crate) use kafka::{IntakeParts, KafkaIntake};
 pub(crate) use local::LocalIntake;
+
+use outbox::Finished;
+use partition::Sealed;
 
 /// An event to be brought to its outcome.
 #[derive(Debug)]
@@ -35,9 +42,9 @@ pub(crate) struct Completion(Option<Claim>);
 #[derive(Debug)]
 enum Claim {
     Kafka {
-        done: mpsc::Sender<Done>,
+        finished: mpsc::Sender<Finished>,
         partition: i32,
-        event_id: EventId,
+        sealed: Sealed,
     },
     Spool {
         spool: SpoolDirectory,
@@ -47,46 +54,34 @@ enum Claim {
     Quarantined,
 }
 
-/// What the Kafka intake learns about its offsets.
-#[derive(Debug)]
-pub(crate) enum Done {
-    /// The event's outcome is told.
-    Event {
-        /// Its partition.
-        partition: i32,
-        /// Which.
-        event_id: EventId,
-    },
-    /// The record is in the dead letters.
-    DeadLetter {
-        /// Its partition.
-        partition: i32,
-        /// Its offset.
-        offset: i64,
-    },
-}
-
 impl Completion {
     fn new(claim: Claim) -> Self {
         Self(Some(claim))
     }
 
-    /// The outcome is told: the queue may forget the event.
-    pub(crate) async fn complete(mut self) {
+    /// The outcome is recorded: `records` tell of it, together with the queue's forgetting the event. Returns when both
+    /// have happened, or are somebody else's business: another processor's that took the partition over.
+    pub(crate) async fn complete(mut self, records: Vec<Arc<Record>>) {
         match self.0.take() {
             Some(Claim::Kafka {
-                done,
+                finished,
                 partition,
-                event_id,
+                sealed,
             }) => {
-                // The intake outlives every completion; if it died, the event is delivered again and known as finished.
-                drop(
-                    done.send(Done::Event {
+                let (landed, has_landed) = oneshot::channel();
+                let told = Finished {
+                    partition,
+                    sealed,
+                    records,
+                    landed: Some(landed),
+                };
+                if finished.send(told).await.is_err() || has_landed.await.is_err() {
+                    tracing::info!(
                         partition,
-                        event_id,
-                    })
-                    .await,
-                );
+                        ?sealed,
+                        "left to the processor that has the partition now"
+                    );
+                }
             }
             Some(Claim::Spool { spool, entry }) => {
                 let removed = tokio::task::spawn_blocking(move || spool.remove(entry)).await;
@@ -102,8 +97,8 @@ impl Completion {
 impl Drop for Completion {
     fn drop(&mut self) {
         match self.0.take() {
-            Some(Claim::Kafka { event_id, .. }) => {
-                tracing::warn!(%event_id, "unfinished: it will be delivered again after a restart");
+            Some(Claim::Kafka { sealed, .. }) => {
+                tracing::info!(?sealed, "unfinished: it will be delivered again");
             }
             Some(Claim::Spool { spool, entry }) => spool.put_back(entry),
             Some(Claim::Quarantined) | None => {}

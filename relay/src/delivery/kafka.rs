@@ -183,7 +183,9 @@ impl KafkaQueue {
             .buffer_unordered(UPLOAD_CHUNKS_IN_FLIGHT)
             .try_for_each(|_delivered| std::future::ready(Ok(())))
             .await?;
-        Ok(self.producer.deliver(&sending.event_record()).await?)
+        let event = sending.event_record();
+        let room = self.producer.room(event.value.len()).await;
+        Ok(self.producer.enqueue(event, room)?.await?)
     }
 
     async fn deliver_chunk(
@@ -191,6 +193,7 @@ impl KafkaQueue {
         sending: &Sending<'_>,
         chunk: Chunk,
     ) -> Result<Delivered, SendError> {
+        let room = self.producer.room(chunk.bytes()).await;
         let record: Record = if chunk.is_in_memory() {
             sending.chunk_record(&chunk)?
         } else {
@@ -199,7 +202,7 @@ impl KafkaQueue {
             made.await.map_err(std::io::Error::other)??
         };
         self.metrics.chunks_produced.inc();
-        Ok(self.producer.deliver(&record).await?)
+        Ok(self.producer.enqueue(record, room)?.await?)
     }
 
     pub(super) async fn close(&self) {

@@ -188,6 +188,11 @@ impl<'e> Sending<'e> {
 }
 
 impl Chunk {
+    /// Bytes of its payload.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether making the record never touches a disk.
     pub(super) fn is_in_memory(&self) -> bool {
         self.content.is_in_memory()

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
@@ -51,8 +52,8 @@ pub struct InboundRecord {
 pub enum IntakeEvent {
     /// A record, in offset order within its partition.
     Record(InboundRecord),
-    /// These partitions are ours from these offsets on.
-    Assigned(Vec<(i32, i64)>),
+    /// These partitions are ours from these positions on.
+    Assigned(Vec<CommitPosition>),
     /// These are no longer ours.
     Revoked(Vec<i32>),
     /// Retention removed records before we read them: `first..end` is gone.
@@ -67,13 +68,18 @@ pub enum IntakeEvent {
 }
 
 /// Up to where a partition is done: the offset to begin at after a restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitPosition {
     /// The partition.
     pub partition: i32,
     /// The lowest offset that is not done.
     pub offset: i64,
+    /// What is to be remembered with it: text of at most [`COMMIT_METADATA_BYTES_MAX`].
+    pub metadata: String,
 }
+
+/// The brokers' default `offset.metadata.max.bytes`.
+pub const COMMIT_METADATA_BYTES_MAX: usize = 4096;
 
 /// The consumer. Dropping it leaves the group.
 pub struct RecordConsumer {
@@ -140,23 +146,41 @@ impl RecordConsumer {
         ))
     }
 
-    /// Commits positions. Blocks the thread until the coordinator has answered.
-    ///
-    /// # Errors
-    /// [`KafkaError`]; the positions of partitions that are no longer ours are refused by the coordinator.
-    pub fn commit(&self, positions: &[CommitPosition]) -> Result<(), KafkaError> {
+    /// Adds positions to the transaction that `producer` has begun.
+    pub(super) fn send_offsets<C: ProducerContext>(
+        &self,
+        producer: &BaseProducer<C>,
+        positions: &[CommitPosition],
+        timeout: Duration,
+    ) -> Result<(), ClientError> {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for position in positions {
-            list.add_partition_offset(
-                &self.topic,
-                position.partition,
-                Offset::Offset(position.offset),
-            )
-            .map_err(|error| KafkaError::from_client("committing", &error))?;
+            let mut element = list.add_partition(&self.topic, position.partition);
+            element.set_offset(Offset::Offset(position.offset))?;
+            element.set_metadata(&position.metadata);
         }
-        self.client
-            .commit(&list, CommitMode::Sync)
-            .map_err(|error| KafkaError::from_client("committing", &error))
+        let membership = self.client.group_metadata();
+        let membership =
+            membership.ok_or(ClientError::ClientCreation("no group membership".into()))?;
+        producer.send_offsets_to_transaction(&list, &membership, timeout)
+    }
+
+    /// Whether exactly these positions are what the group has committed. Blocks the thread.
+    pub(super) fn has_committed(&self, positions: &[CommitPosition]) -> Result<bool, KafkaError> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for position in positions {
+            list.add_partition(&self.topic, position.partition);
+        }
+        let committed = self.client.committed_offsets(list, ADMIN_REQUEST_TIMEOUT);
+        let committed = committed
+            .map_err(|error| KafkaError::from_client("reading committed offsets", &error))?;
+        Ok(positions.iter().all(|position| {
+            let found = committed.find_partition(&self.topic, position.partition);
+            found.is_some_and(|found| {
+                found.offset() == Offset::Offset(position.offset)
+                    && found.metadata() == position.metadata
+            })
+        }))
     }
 
     /// Whether the polling thread is alive. When it is not, no event will come any more.
@@ -246,29 +270,42 @@ impl Group {
             let partition = element.partition();
             let (low, _) =
                 client.fetch_watermarks(&self.topic, partition, ADMIN_REQUEST_TIMEOUT)?;
-            let start = match element.offset() {
-                Offset::Offset(offset) if offset >= low => offset,
-                Offset::Offset(first) => {
-                    self.tell(IntakeEvent::Truncated {
-                        partition,
-                        first,
-                        end: low,
-                    });
-                    low
+            let mut start = CommitPosition {
+                partition,
+                offset: low,
+                metadata: String::new(),
+            };
+            match element.offset() {
+                Offset::Offset(offset) => {
+                    start.metadata = element.metadata().to_owned();
+                    if offset >= low {
+                        start.offset = offset;
+                    } else {
+                        let first = offset;
+                        self.tell(IntakeEvent::Truncated {
+                            partition,
+                            first,
+                            end: low,
+                        });
+                    }
                 }
                 Offset::Beginning
                 | Offset::End
                 | Offset::Stored
                 | Offset::Invalid
-                | Offset::OffsetTail(_) => low,
-            };
-            starts.push((partition, start));
+                | Offset::OffsetTail(_) => {}
+            }
+            starts.push(start);
         }
         let mut list = TopicPartitionList::with_capacity(starts.len());
-        for (partition, start) in &starts {
-            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*start))?;
+        for start in &starts {
+            list.add_partition_offset(&self.topic, start.partition, Offset::Offset(start.offset))?;
         }
-        tracing::info!(partitions = ?starts, "partitions assigned");
+        let numbers: Vec<(i32, i64)> = starts
+            .iter()
+            .map(|start| (start.partition, start.offset))
+            .collect();
+        tracing::info!(partitions = ?numbers, "partitions assigned");
         self.tell(IntakeEvent::Assigned(starts));
         client.incremental_assign(&list)
     }

@@ -7,11 +7,15 @@ mod oldest;
 mod partition;
 mod producer;
 mod settings;
+mod transaction;
 
 pub use admin::{Admin, TopicDescription, TopicPlan};
-pub use consumer::{CommitPosition, InboundRecord, IntakeEvent, RecordConsumer};
+pub use consumer::{
+    COMMIT_METADATA_BYTES_MAX, CommitPosition, InboundRecord, IntakeEvent, RecordConsumer,
+};
 pub use error::{KafkaError, RefusedRecord};
 pub use partition::partition_of;
 pub use producer::{
-    Delivered, PendingDelivery, ProducerBounds, ProducerHealth, Record, RecordProducer,
+    Delivered, PendingDelivery, ProducerBounds, ProducerHealth, Record, RecordProducer, Room,
 };
+pub use transaction::TransactionalProducer;

@@ -118,12 +118,16 @@ struct Watch {
     metrics: Metrics,
 }
 
+/// Room for a record among the unconfirmed ones; given back when its delivery report comes.
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
 /// What travels with a record through librdkafka.
 struct InFlight {
     report: oneshot::Sender<Result<Delivered, RefusedRecord>>,
     slot: Slot,
     enqueued: Instant,
-    _permit: OwnedSemaphorePermit,
+    _room: Room,
 }
 
 struct Reports {
@@ -207,18 +211,25 @@ impl RecordProducer {
         })))
     }
 
-    /// Hands a record to librdkafka as soon as there is room for it among the unconfirmed ones.
+    /// Waits for room among the unconfirmed records. Make the record only then: what waits for room takes no memory.
+    pub async fn room(&self, value_bytes: usize) -> Room {
+        let cost = (value_bytes + RECORD_MEMORY_BYTES).min(self.0.inflight_bytes);
+        let permits = Arc::clone(&self.0.permits);
+        // INVARIANT: the semaphore is never closed, and no cost exceeds it or u32 (records are under 1 GB).
+        Room(
+            permits
+                .acquire_many_owned(cost as u32)
+                .await
+                .expect("never closed"),
+        )
+    }
+
+    /// Hands a record to librdkafka, which copies it.
     ///
     /// # Errors
     /// [`RefusedRecord`] when librdkafka does not take it; nothing was sent then.
-    pub async fn enqueue(&self, record: &Record) -> Result<PendingDelivery, RefusedRecord> {
+    pub fn enqueue(&self, record: Record, room: Room) -> Result<PendingDelivery, RefusedRecord> {
         let generation = self.generation();
-        let cost = (record.value.len() + RECORD_MEMORY_BYTES).min(self.0.inflight_bytes);
-        // INVARIANT: the semaphore is never closed, and no cost exceeds it or u32 (records are under 1 GB).
-        let permit = Arc::clone(&self.0.permits)
-            .acquire_many_owned(cost as u32)
-            .await
-            .expect("never closed");
         let (report, reported) = oneshot::channel();
         let now = Instant::now();
         let slot = self.0.watch.oldest.add(now);
@@ -226,7 +237,7 @@ impl RecordProducer {
             report,
             slot,
             enqueued: now,
-            _permit: permit,
+            _room: room,
         });
         let headers = record.headers.iter().fold(
             OwnedHeaders::new_with_capacity(record.headers.len()),
@@ -248,14 +259,6 @@ impl RecordProducer {
                 Err(RefusedRecord::from_client(&error))
             }
         }
-    }
-
-    /// Sends a record and waits for its report.
-    ///
-    /// # Errors
-    /// [`RefusedRecord`].
-    pub async fn deliver(&self, record: &Record) -> Result<Delivered, RefusedRecord> {
-        self.enqueue(record).await?.await
     }
 
     /// Replaces the client when the bounds are others than before. What the old one holds, it still delivers.

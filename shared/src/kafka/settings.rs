@@ -56,11 +56,25 @@ pub(super) fn producer(config: &KafkaConfig, bounds: ProducerBounds, role: &str)
     settings
 }
 
+/// A producer whose records become visible with the offsets that they answer.
+pub(super) fn transactional_producer(
+    config: &KafkaConfig,
+    bounds: ProducerBounds,
+    id: &str,
+) -> ClientConfig {
+    let mut settings = producer(config, bounds, "processor");
+    settings
+        .set("transactional.id", id)
+        .set("transaction.timeout.ms", "30000")
+        .set("delivery.timeout.ms", "20000");
+    settings
+}
+
 /// A consumer that commits what it is told and skips nothing by itself.
 pub(super) fn consumer(config: &KafkaConfig, instance: Option<&str>) -> ClientConfig {
     let mut settings = client(config, "processor");
     if !config.options.contains_key("session.timeout.ms") {
-        settings.set("session.timeout.ms", "45000");
+        settings.set("session.timeout.ms", "15000");
     }
     settings
         .set("group.id", &config.group)
@@ -69,7 +83,8 @@ pub(super) fn consumer(config: &KafkaConfig, instance: Option<&str>) -> ClientCo
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
-        .set("isolation.level", "read_uncommitted")
+        // Not for the records but for the offsets: those of a transaction under way are waited for, not passed over.
+        .set("isolation.level", "read_committed")
         .set("check.crcs", "true")
         .set("max.poll.interval.ms", "300000")
         .set("queued.min.messages", "100")
