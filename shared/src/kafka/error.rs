@@ -87,7 +87,6 @@ enum Class {
     clippy::wildcard_enum_match_arm,
     reason = "the client's enum is open to codes of the future"
 )]
-#[expect(clippy::too_many_lines, reason = "a list of codes")]
 fn class(code: RDKafkaErrorCode) -> Class {
     use RDKafkaErrorCode as Code;
     match code {
