@@ -1,0 +1,85 @@
+//! A request body, from the socket's pieces through decompression and multipart to a validated envelope.
+//!
+//! The first byte of the input chooses the encoding and the content type, the second how the body is cut into pieces.
+#![no_main]
+
+use std::convert::Infallible;
+use std::sync::LazyLock;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, header};
+use futures_util::stream;
+use libfuzzer_sys::fuzz_target;
+use relay::receive::{Intake, Sender};
+use shared::config::{ByteSize, Config, UploadLimits};
+use shared::id::ProjectId;
+use shared::metrics::Metrics;
+use shared::spool::SpoolDirectory;
+use tokio::runtime::Runtime;
+
+const ENCODINGS: [&str; 5] = ["", "gzip", "deflate", "br", "zstd"];
+const CONTENT_TYPES: [&str; 3] = [
+    "multipart/form-data; boundary=b",
+    "multipart/form-data; boundary=\"--b--\"",
+    "application/octet-stream",
+];
+
+/// What one process makes once.
+struct Rig {
+    intake: Intake,
+    runtime: Runtime,
+    _dir: tempfile::TempDir,
+}
+
+static RIG: LazyLock<Rig> = LazyLock::new(|| {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = Config::default();
+    config.data.dir = dir.path().to_owned();
+    config.spool.min_free_bytes = ByteSize::bytes(0);
+    let spool = SpoolDirectory::open(&config).expect("a spool");
+    let limits = UploadLimits {
+        upload: ByteSize::bytes(64 << 10),
+        attachment: ByteSize::bytes(32 << 10),
+        attachments: 4,
+        form: ByteSize::bytes(4 << 10),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build();
+    Rig {
+        intake: Intake::new(limits, spool, 16 << 20, &Metrics::default()),
+        runtime: runtime.expect("a runtime"),
+        _dir: dir,
+    }
+});
+
+fuzz_target!(|input: &[u8]| {
+    let [shape, piece_bytes, body @ ..] = input else {
+        return;
+    };
+    let shape = usize::from(*shape);
+    let content_type = CONTENT_TYPES[shape / ENCODINGS.len() % CONTENT_TYPES.len()];
+    let encoding = ENCODINGS[shape % ENCODINGS.len()];
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    let pieces: Vec<_> = body
+        .chunks(usize::from(*piece_bytes) + 1)
+        .map(|piece| Ok::<_, Infallible>(piece.to_vec()))
+        .collect();
+    let mut body = Body::from_stream(stream::iter(pieces));
+    let sender = Sender {
+            event_id: shared::id::EventId::random(),
+        project_id: ProjectId::new(1).expect("not zero"),
+        remote_addr: None,
+    };
+    let receiving = RIG.intake.receive_minidump(sender, &headers, &mut body);
+    let Ok(received) = RIG.runtime.block_on(receiving) else {
+        return;
+    };
+    let minidump = received.envelope.minidump().expect("a minidump");
+    let content = minidump.content.read(0, minidump.content.len() as usize);
+    let content = content.expect("readable");
+    assert!(content.starts_with(b"MDMP") || content.starts_with(b"PMDM"));
+    assert!(minidump.blake3.is_some());
+});
