@@ -312,12 +312,27 @@ impl Stack {
     pub fn one_report_each<'a>(&self, ids: impl IntoIterator<Item = &'a str>) {
         let expected: BTreeSet<String> = ids.into_iter().map(str::to_owned).collect();
         for topic in [&self.topics().reports, &self.topics().outcomes] {
-            assert_eq!(self.events_told_once(topic), expected, "in {topic}");
+            assert_eq!(self.events_told_once(topic, &expected), expected, "in {topic}");
         }
     }
 
-    /// The events a results topic tells about; panics when it tells about one twice.
-    pub fn events_told_once(&self, topic: &str) -> BTreeSet<String> {
+    /// The events a results topic tells about, once it tells about all of `promised`: a status is known a moment before
+    /// its transaction ends. Panics when the topic tells about one twice.
+    pub fn events_told_once<'p>(
+        &self,
+        topic: &str,
+        promised: impl IntoIterator<Item = &'p String> + Clone,
+    ) -> BTreeSet<String> {
+        wait::until("every promise to be told", FATE_DEADLINE, || {
+            let told = self.told_once(topic);
+            match promised.clone().into_iter().find(|id| !told.contains(*id)) {
+                None => Ok(told),
+                Some(id) => Err(format!("{id} was answered with 200 and has no record")),
+            }
+        })
+    }
+
+    fn told_once(&self, topic: &str) -> BTreeSet<String> {
         let mut seen = BTreeMap::new();
         for record in kafka::read_all(&self.broker, topic, Isolation::Committed) {
             let told = record.json();

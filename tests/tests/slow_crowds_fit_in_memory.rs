@@ -1,6 +1,6 @@
 //! 200 slow clients upload 20 MB each at once: the relay's peak memory stays under 400 MB, and every dump arrives.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ const SLOWEST_PACE: u64 = 400_000;
 const FASTEST_PACE: u64 = 2_000_000;
 const FATE_DEADLINE: Duration = Duration::from_secs(300);
 
+/// One crowd at a time: two of them would measure each other.
+static CROWD: Mutex<()> = Mutex::new(());
+
 #[test]
 fn two_hundred_times_twenty_megabytes_through_kafka() {
     crowd(Plan::split().partitions(4));
@@ -28,6 +31,7 @@ fn two_hundred_times_twenty_megabytes_standalone() {
 }
 
 fn crowd(plan: Plan) {
+    let _alone = CROWD.lock().unwrap_or_else(PoisonError::into_inner);
     let mut stack = plan.start();
     // All clients share the noise; each has its own few bytes in front of it.
     let tail: Arc<[u8]> = Arc::from(dumps::sized(DUMP_BYTES, 1).split_off(dumps::small().len()));
