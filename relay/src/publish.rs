@@ -42,7 +42,7 @@ pub(crate) async fn publish(
             received_at,
         });
         services.metrics.count_accepted(endpoint, receipt.durable());
-        tracing::debug!(accepted_id = %event_id, "accepted");
+        tracing::info!("accepted");
         Ok(receipt)
     };
     match app.tasks.spawn(publishing.instrument(span)).await {

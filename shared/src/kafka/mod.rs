@@ -5,6 +5,7 @@ mod consumer;
 mod error;
 mod oldest;
 mod partition;
+mod poller;
 mod producer;
 mod settings;
 mod transaction;

@@ -1,0 +1,170 @@
+//! The thread that polls the consumer and hands its records over a bounded channel.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rdkafka::Offset;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::util::Timeout;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::timeout;
+
+use super::consumer::{Group, InboundRecord, IntakeEvent};
+use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_PAUSE_AFTER};
+use crate::message::Headers;
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// The polling thread.
+pub(super) struct Poller {
+    pub(super) client: Arc<BaseConsumer<Group>>,
+    pub(super) topic: String,
+    pub(super) events: mpsc::Sender<IntakeEvent>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) runtime: Handle,
+}
+
+impl Poller {
+    /// Polls until `stop`, or until nobody listens any more.
+    pub(super) fn run(self) {
+        while !self.stop.load(Ordering::Acquire) && !self.events.is_closed() {
+            match self.client.poll(POLL) {
+                None => {}
+                Some(Ok(message)) => {
+                    let record = inbound(&message);
+                    drop(message);
+                    self.hand_over(IntakeEvent::Record(record));
+                }
+                Some(Err(error)) => self.handle(&error),
+            }
+        }
+        self.client.unsubscribe();
+    }
+
+    /// Hands an event over. A channel that stays full pauses the partitions, so that polling can go on: a pause throws
+    /// away what was fetched ahead, so it must not come at once.
+    fn hand_over(&self, event: IntakeEvent) {
+        let event = match self.events.try_send(event) {
+            Ok(()) | Err(TrySendError::Closed(_)) => return,
+            Err(TrySendError::Full(event)) => event,
+        };
+        let since = Instant::now();
+        let mut paused = None;
+        loop {
+            let place = async { timeout(POLL, self.events.reserve()).await };
+            match self.runtime.block_on(place) {
+                Ok(Ok(place)) => break place.send(event),
+                Ok(Err(_closed)) => break,
+                Err(_elapsed) if self.stop.load(Ordering::Acquire) => break,
+                Err(_elapsed) => {}
+            }
+            if paused.is_none() && since.elapsed() > INTAKE_PAUSE_AFTER {
+                paused = self
+                    .client
+                    .assignment()
+                    .ok()
+                    .filter(|assigned| self.client.pause(assigned).is_ok());
+            }
+            // Nothing is fetched while paused: this poll serves rebalances only.
+            if paused.is_some()
+                && let Some(Ok(message)) = self.client.poll(Duration::ZERO)
+            {
+                self.seek_back(&message);
+            }
+        }
+        if let Some(assigned) = paused
+            && let Err(error) = self.client.resume(&assigned)
+        {
+            tracing::error!(%error, "partitions could not be resumed");
+        }
+    }
+
+    /// A record that slipped through a pause is read again later.
+    fn seek_back(&self, message: &BorrowedMessage<'_>) {
+        let offset = Offset::Offset(message.offset());
+        if let Err(error) = self.client.seek(
+            &self.topic,
+            message.partition(),
+            offset,
+            Timeout::After(POLL),
+        ) {
+            tracing::error!(%error, partition = message.partition(), "a paused partition could not be rewound");
+        }
+    }
+
+    fn handle(&self, error: &ClientError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.skip_truncated()
+            }
+            Some(_) | None => tracing::warn!(%error, "kafka consumer"),
+        }
+    }
+
+    /// Moves every partition whose position fell out of the log to the log's beginning, and says what is gone.
+    fn skip_truncated(&self) {
+        let Ok(positions) = self.client.position() else {
+            return;
+        };
+        for element in positions.elements() {
+            let partition = element.partition();
+            let Ok((low, _)) =
+                self.client
+                    .fetch_watermarks(&self.topic, partition, ADMIN_REQUEST_TIMEOUT)
+            else {
+                continue;
+            };
+            let Offset::Offset(first) = element.offset() else {
+                continue;
+            };
+            if first >= low {
+                continue;
+            }
+            match self.client.seek(
+                &self.topic,
+                partition,
+                Offset::Offset(low),
+                ADMIN_REQUEST_TIMEOUT,
+            ) {
+                Ok(()) => self.hand_over(IntakeEvent::Truncated {
+                    partition,
+                    first,
+                    end: low,
+                }),
+                Err(error) => {
+                    tracing::error!(%error, partition, "a truncated partition could not be moved on")
+                }
+            }
+        }
+    }
+}
+
+fn inbound(message: &BorrowedMessage<'_>) -> InboundRecord {
+    let raw_headers: Vec<(String, Bytes)> = message.headers().map_or_else(Vec::new, |headers| {
+        let copied = headers.iter().map(|header| {
+            (
+                header.key.to_owned(),
+                Bytes::copy_from_slice(header.value.unwrap_or_default()),
+            )
+        });
+        copied.collect()
+    });
+    InboundRecord {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
+        headers: Headers::read(
+            raw_headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), &value[..])),
+        ),
+        raw_headers,
+        value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+    }
+}
