@@ -29,7 +29,7 @@ end
 
 done = function(summary, latency)
   local errors = summary.errors
-  io.write(string.format("bench requests=%d seconds=%.3f not_200=%d socket_errors=%d p50_ms=%.2f p99_ms=%.2f\n",
+  io.write(string.format("bench requests=%d took=%.3f not_200=%d socket_errors=%d p50_ms=%.2f p99_ms=%.2f\n",
     summary.requests, summary.duration / 1e6, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout,
     latency:percentile(50) / 1000, latency:percentile(99) / 1000))

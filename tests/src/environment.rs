@@ -10,6 +10,8 @@ pub const BINARY: &str = "CRASHFERRY_TEST_BINARY";
 pub const KAFKA: &str = "CRASHFERRY_TEST_KAFKA";
 /// Directory of the jars a Kafka broker runs from, for tests that start and kill their own.
 pub const KAFKA_LIBS: &str = "CRASHFERRY_TEST_KAFKA_LIBS";
+/// Flags of the JVM that a broker runs in; default: those for a broker that lives for seconds.
+pub const KAFKA_JVM: &str = "CRASHFERRY_TEST_KAFKA_JVM";
 /// `host:port` of a Redis server the tests share.
 pub const REDIS: &str = "CRASHFERRY_TEST_REDIS";
 
@@ -26,6 +28,15 @@ pub fn kafka() -> String {
 /// Directory of the Kafka jars.
 pub fn kafka_libs() -> PathBuf {
     PathBuf::from(required(KAFKA_LIBS))
+}
+
+/// Flags of a broker's JVM.
+pub fn kafka_jvm() -> Vec<String> {
+    let flags = std::env::var(KAFKA_JVM);
+    let flags = flags.unwrap_or_else(|_| {
+        "-Xms128m -Xmx768m -XX:+UseSerialGC -XX:TieredStopAtLevel=1".to_owned()
+    });
+    flags.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Address of the shared Redis.

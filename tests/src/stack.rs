@@ -312,7 +312,11 @@ impl Stack {
     pub fn one_report_each<'a>(&self, ids: impl IntoIterator<Item = &'a str>) {
         let expected: BTreeSet<String> = ids.into_iter().map(str::to_owned).collect();
         for topic in [&self.topics().reports, &self.topics().outcomes] {
-            assert_eq!(self.events_told_once(topic, &expected), expected, "in {topic}");
+            assert_eq!(
+                self.events_told_once(topic, &expected),
+                expected,
+                "in {topic}"
+            );
         }
     }
 

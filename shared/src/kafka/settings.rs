@@ -6,6 +6,15 @@ use rdkafka::config::RDKafkaLogLevel;
 use super::producer::ProducerBounds;
 use crate::config::KafkaConfig;
 
+/// How long a record may wait for others to share its batch. At 0 librdkafka's broker thread spins while requests are
+/// under way; at a millisecond an upload's two round trips are felt.
+const LINGER_MS: &str = "0.5";
+
+const IN_FLIGHT_REQUESTS: &str = "max.in.flight.requests.per.connection";
+/// A broker works on one request of a connection at a time: records that wait here instead of there go out in larger
+/// batches, and librdkafka's broker thread does not spin at the limit. Raise it (to 5 at most) where brokers are far away.
+const IN_FLIGHT_REQUESTS_MAX: &str = "1";
+
 /// What every client of ours has in common.
 fn client(config: &KafkaConfig, role: &str) -> ClientConfig {
     let mut settings = ClientConfig::new();
@@ -43,16 +52,19 @@ pub(super) fn producer(config: &KafkaConfig, bounds: ProducerBounds, role: &str)
         .set("acks", "all")
         .set("compression.type", "none")
         .set("delivery.timeout.ms", "86400000")
-        .set(
-            "linger.ms",
-            config.options.get("linger.ms").map_or("0", String::as_str),
-        )
         .set("message.max.bytes", bounds.record_bytes_max.to_string())
         .set("batch.size", bounds.batch_bytes_max.to_string())
         .set("queue.buffering.max.kbytes", queue_kbytes.to_string())
         .set("queue.buffering.max.messages", "1000000")
-        .set("partitioner", "murmur2_random")
-        .set("statistics.interval.ms", "1000");
+        .set("partitioner", "murmur2_random");
+    for (name, value) in [
+        ("linger.ms", LINGER_MS),
+        (IN_FLIGHT_REQUESTS, IN_FLIGHT_REQUESTS_MAX),
+    ] {
+        if !config.options.contains_key(name) {
+            settings.set(name, value);
+        }
+    }
     settings
 }
 

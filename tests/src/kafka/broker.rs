@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::process::Process;
-use crate::{ports, wait};
+use crate::{environment, ports, wait};
 
 const START_DEADLINE: Duration = Duration::from_secs(90);
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
@@ -154,17 +154,15 @@ impl Broker {
     }
 
     fn java_arguments(&self) -> Vec<String> {
-        vec![
-            "-Xms128m".to_owned(),
-            "-Xmx768m".to_owned(),
-            "-XX:+UseSerialGC".to_owned(),
-            "-XX:TieredStopAtLevel=1".to_owned(),
+        let mut arguments = environment::kafka_jvm();
+        arguments.extend([
             format!(
                 "-Dlog4j2.configurationFile={}",
                 self.dir.path().join("log4j2.properties").display()
             ),
             "-cp".to_owned(),
             format!("{}/*", self.libs.display()),
-        ]
+        ]);
+        arguments
     }
 }
