@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::panic::AssertUnwindSafe;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -277,16 +277,9 @@ async fn an_idle_death_costs_no_attempt() {
     let id = process_id(&pool).await;
     let pid = rustix::process::Pid::from_raw(id as i32).expect("a process id");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("is killed");
-    // Dead is: a zombie until the pool looks at it.
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let status = format!("/proc/{id}/stat");
-    while !std::fs::read_to_string(&status)
-        .expect("is there until it is waited for")
-        .contains(") Z ")
-    {
-        assert!(Instant::now() < deadline, "the process does not die");
-        std::thread::yield_now();
-    }
+    // Dead is: all its threads have ended, and it is left for the pool to be waited for.
+    let dead = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
+    rustix::process::waitid(rustix::process::WaitId::Pid(pid), dead).expect("is a child");
     let attempt = pool.attempt(&Content::from(whole())).await;
     assert!(attempt.expect("the pool works").result.is_ok());
     pool.stop().await;

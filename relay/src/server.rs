@@ -80,6 +80,8 @@ fn http(tasks: &TaskTracker) -> auto::Builder<TrackedExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        // A client that has sent everything and hung up has done its part: hyper must not drop its upload.
+        .half_close(true)
         .header_read_timeout(REQUEST_HEAD_TIMEOUT)
         .max_buf_size(CONNECTION_READ_BYTES_MAX);
     builder
