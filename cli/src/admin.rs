@@ -90,6 +90,9 @@ async fn readyz(State(services): State<Services>) -> Response {
 }
 
 async fn show_metrics(State(services): State<Services>) -> Response {
+    services
+        .metrics
+        .show_readiness(&services.readiness.snapshot());
     (
         [(CONTENT_TYPE, metrics::CONTENT_TYPE)],
         services.metrics.encode(),
@@ -99,7 +102,11 @@ async fn show_metrics(State(services): State<Services>) -> Response {
 
 async fn page(State(services): State<Services>) -> Html<String> {
     let snapshot = services.readiness.snapshot();
-    let title = if snapshot.ready { "ready" } else { "not ready" };
+    let title = match (snapshot.ready, snapshot.degraded) {
+        (true, false) => "ready",
+        (true, true) => "ready, not in all parts",
+        (false, _) => "not ready",
+    };
     let parts: String = snapshot.parts.iter().map(part_row).collect();
     let ledger = services.metrics.ledger.get().map_or_else(
         || "<p>not read yet</p>".to_owned(),

@@ -142,6 +142,7 @@ impl Readiness {
         let parts = self.parts();
         Snapshot {
             ready: parts.values().all(Entry::allows),
+            degraded: parts.values().any(|entry| entry.state != PartState::Ready),
             parts: parts.iter().map(PartSnapshot::new).collect(),
         }
     }
@@ -176,6 +177,8 @@ fn log(part: Part, entry: &Entry) {
 pub struct Snapshot {
     /// Whether every required part is ready.
     pub ready: bool,
+    /// Whether any part is not ready, required or not.
+    pub degraded: bool,
     /// All parts, in the order of [`Part`].
     pub parts: Vec<PartSnapshot>,
 }
@@ -197,6 +200,12 @@ pub struct PartSnapshot {
 }
 
 impl PartSnapshot {
+    /// Whether it is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.why.is_none()
+    }
+
     fn new((part, entry): (&Part, &Entry)) -> Self {
         let (state, why) = match &entry.state {
             PartState::Ready => ("ready", None),
@@ -253,7 +262,10 @@ mod tests {
         readiness.register(Part::State, Need::Informative);
         readiness.set(Part::State, PartState::Ready);
         let json = serde_json::to_value(readiness.snapshot()).expect("encodes");
-        assert_eq!(json["ready"], false);
+        assert_eq!(
+            (&json["ready"], &json["degraded"]),
+            (&false.into(), &true.into())
+        );
         assert_eq!(json["parts"][0]["part"], "broker");
         assert_eq!(json["parts"][0]["state"], "not_ready");
         assert_eq!(json["parts"][0]["why"], "not known yet");

@@ -89,6 +89,8 @@ impl Delivery {
             readiness: services.readiness.clone(),
             metrics: services.metrics.clone(),
         };
+        let max_bytes = config.spool.max_bytes.get();
+        services.metrics.spool_max_bytes.set(max_bytes as i64);
         watch.look();
         tasks.spawn(watch.run(stop.clone()));
         tasks.close();

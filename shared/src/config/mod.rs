@@ -397,6 +397,13 @@ impl Config {
             "limits.attachments: expected at least 1, found 0".into(),
         );
         expect(
+            self.spool.max_bytes >= limits.upload,
+            format!(
+                "spool.max_bytes: expected at least limits.upload ({}), found {}",
+                limits.upload, self.spool.max_bytes
+            ),
+        );
+        expect(
             self.relay.max_inflight_bytes >= ByteSize::mib(16),
             format!(
                 "relay.max_inflight_bytes: expected at least 16MiB, found {}",

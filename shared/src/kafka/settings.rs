@@ -23,7 +23,9 @@ fn client(config: &KafkaConfig, role: &str) -> ClientConfig {
         .set("socket.nagle.disable", "true")
         .set("reconnect.backoff.ms", "100")
         .set("reconnect.backoff.max.ms", "2000")
-        .set("broker.address.ttl", "5000");
+        .set("broker.address.ttl", "5000")
+        // A connection on which nothing is answered is given up, and another one is tried.
+        .set("socket.timeout.ms", "20000");
     for (name, value) in &config.options {
         settings.set(name, value);
     }

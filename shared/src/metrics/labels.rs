@@ -125,6 +125,7 @@ label_sets! {
     AcceptedLabels { endpoint: Endpoint, durable: Durable }
     RejectedLabels { status: u16, reason: Name }
     DeadLetterLabels { reason: Name }
+    PartLabels { part: Name }
     PartitionLabels { partition: i32 }
     OutcomeLabels { outcome: OutcomeName, reason: Option<Reason> }
     StageLabels { stage: Stage }

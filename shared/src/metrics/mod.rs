@@ -19,6 +19,7 @@ pub use labels::*;
 pub use ledger::LedgerGauges;
 
 use crate::outcome::{Reason, Verdict};
+use crate::readiness::Snapshot;
 
 /// The content type of [`Metrics::encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -95,12 +96,17 @@ metric_set! {
     spool_files: Gauge = Gauge::default();
     "Bytes of the spool's files, those being received and promised included"
     spool_bytes: Gauge = Gauge::default();
+    "The bound of the spool's bytes, spool.max_bytes"
+    spool_max_bytes: Gauge = Gauge::default();
     "Age of the oldest upload in the spool"
     spool_oldest_seconds: SecondsGauge = Gauge::default();
     "Uploads that went from the spool to Kafka"
     drained_uploads: Counter = Counter::default();
     "Damaged files set aside in the spool's quarantine"
     spool_quarantined_files: Gauge = Gauge::default();
+
+    "Whether each part of /readyz is ready: 1 or 0"
+    part_ready: Family<PartLabels, Gauge> = Family::default();
 
     "Records received from the queue, repeats included"
     records_consumed: Counter = Counter::default();
@@ -226,6 +232,17 @@ impl MetricSet {
             .inc();
     }
 
+    /// Shows what `/readyz` says.
+    pub fn show_readiness(&self, snapshot: &Snapshot) {
+        for part in &snapshot.parts {
+            let labels = PartLabels {
+                part: Name(part.part.as_str()),
+            };
+            let ready = part.is_ready();
+            self.part_ready.get_or_create(&labels).set(i64::from(ready));
+        }
+    }
+
     /// Counts an outcome that was told for the first time.
     pub fn count_outcome(&self, verdict: &Verdict) {
         let (outcome, reason) = match verdict {
@@ -323,6 +340,7 @@ impl Drop for Raised {
 mod tests {
     use super::*;
     use crate::ledger::Ledger;
+    use crate::readiness::{Need, Part, Readiness};
 
     /// Metrics with a sample in every family.
     fn all() -> Metrics {
@@ -332,6 +350,9 @@ mod tests {
         metrics.stage_seconds(Stage::Parse).observe(0.1);
         metrics.partition(7).lag_records.set(1);
         metrics.ledger.set(Ledger::default());
+        let readiness = Readiness::default();
+        readiness.register(Part::Broker, Need::Required);
+        metrics.show_readiness(&readiness.snapshot());
         metrics
     }
 
