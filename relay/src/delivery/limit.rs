@@ -186,7 +186,10 @@ impl LimitFollower {
                 () = shutdown.cancelled() => return,
                 _ = timeout(interval, self.doubted.notified()) => {}
             }
-            match self.reader.read().await {
+            let Some(read) = shutdown.run_until_cancelled(self.reader.read()).await else {
+                return;
+            };
+            match read {
                 Ok(limit) => self.put_in_force(limit),
                 // The last known limit stands: a broker that is away has not changed it.
                 Err(error) => tracing::warn!(%error, "the topic's limit could not be read"),

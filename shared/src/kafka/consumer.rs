@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::error::KafkaError;
+use super::error_log::ErrorLog;
 use super::poller::Poller;
 use super::settings;
 use crate::config::KafkaConfig;
@@ -85,6 +86,7 @@ pub struct RecordConsumer {
 }
 
 pub(super) struct Group {
+    errors: ErrorLog,
     topic: String,
     events: mpsc::Sender<IntakeEvent>,
     metrics: Metrics,
@@ -104,6 +106,7 @@ impl RecordConsumer {
         let topic = config.topics.attachments.clone();
         let (events, received) = mpsc::channel(INTAKE_QUEUE_RECORDS_MAX);
         let group = Group {
+            errors: ErrorLog::new("consumer"),
             topic: topic.clone(),
             events: events.clone(),
             metrics,
@@ -228,7 +231,7 @@ impl ClientContext for Group {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka consumer");
+        self.errors.tell(&error, reason);
     }
 }
 

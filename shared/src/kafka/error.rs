@@ -52,7 +52,7 @@ impl KafkaError {
     /// Sorts what a client call returned.
     pub(super) fn from_client(doing: &'static str, error: &ClientError) -> Self {
         let text = error.to_string();
-        match error.rdkafka_error_code().map(class) {
+        match code(error).map(class) {
             Some(Class::Refused | Class::TooLarge | Class::ProducerLost) => {
                 Self::Misconfigured { doing, error: text }
             }
@@ -72,6 +72,18 @@ impl RefusedRecord {
             Some(Class::ProducerLost) => Self::ProducerLost(text),
             Some(Class::Refused) | None => Self::Refused(text),
         }
+    }
+}
+
+/// The code of an error, administrative ones included.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other errors say it themselves"
+)]
+fn code(error: &ClientError) -> Option<RDKafkaErrorCode> {
+    match error {
+        ClientError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
     }
 }
 
@@ -185,5 +197,20 @@ fn class(code: RDKafkaErrorCode) -> Class {
 
         // The client's enum grows with librdkafka: a code from the future must not stop a record for good.
         _ => Class::Passing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_without_an_answer_is_no_refusal() {
+        let late = ClientError::AdminOp(RDKafkaErrorCode::OperationTimedOut);
+        let error = KafkaError::from_client("describing a topic", &late);
+        assert!(matches!(error, KafkaError::Unavailable { .. }), "{error}");
+        let denied = ClientError::AdminOp(RDKafkaErrorCode::TopicAuthorizationFailed);
+        let error = KafkaError::from_client("describing a topic", &denied);
+        assert!(matches!(error, KafkaError::Misconfigured { .. }), "{error}");
     }
 }

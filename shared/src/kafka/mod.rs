@@ -3,6 +3,7 @@
 mod admin;
 mod consumer;
 mod error;
+mod error_log;
 mod oldest;
 mod partition;
 mod poller;

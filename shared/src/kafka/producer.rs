@@ -20,6 +20,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::error::{KafkaError, RefusedRecord};
+use super::error_log::ErrorLog;
 use super::oldest::{OldestUnconfirmed, Slot};
 use super::settings;
 use crate::config::KafkaConfig;
@@ -123,6 +124,7 @@ struct Watch {
     heartbeat_millis: AtomicU64,
     confirmed: AtomicU64,
     refusal: Mutex<Option<String>>,
+    errors: ErrorLog,
     metrics: Metrics,
 }
 
@@ -146,7 +148,7 @@ impl ClientContext for Reports {
     fn stats_raw(&self, _statistics: &[u8]) {}
 
     fn error(&self, error: ClientError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka producer");
+        self.watch.errors.tell(&error, reason);
         if let KafkaError::Misconfigured { .. } = KafkaError::from_client("connecting", &error) {
             self.watch.set_refusal(Some(format!("{error}: {reason}")));
         }
@@ -214,6 +216,7 @@ impl RecordProducer {
             heartbeat_millis: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
             refusal: Mutex::new(None),
+            errors: ErrorLog::new("producer"),
             metrics,
         });
         let generation = Generation::start(config, bounds, role, &watch)?;

@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 
 use super::consumer::{CommitPosition, RecordConsumer};
 use super::error::KafkaError;
+use super::error_log::ErrorLog;
 use super::producer::{ProducerBounds, Record};
 use super::settings;
 use crate::config::KafkaConfig;
@@ -26,16 +27,23 @@ pub struct TransactionalProducer {
     config: KafkaConfig,
     bounds: ProducerBounds,
     id: String,
+    errors: Arc<ErrorLog>,
     client: Option<BaseProducer<Deliveries>>,
 }
 
-/// The first record of the running transaction that was refused.
-#[derive(Clone, Default)]
-struct Deliveries(Arc<Mutex<Option<ClientError>>>);
+/// What the client says by itself.
+struct Deliveries {
+    /// The first record of the running transaction that was refused.
+    refusal: Mutex<Option<ClientError>>,
+    errors: Arc<ErrorLog>,
+}
 
 impl Deliveries {
     fn take_refusal(&self) -> Option<ClientError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.refusal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -43,7 +51,7 @@ impl ClientContext for Deliveries {
     fn stats_raw(&self, _statistics: &[u8]) {}
 
     fn error(&self, error: ClientError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka transactional producer");
+        self.errors.tell(&error, reason);
     }
 }
 
@@ -52,7 +60,7 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
-            let mut refusal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
             refusal.get_or_insert_with(|| error.clone());
         }
     }
@@ -66,6 +74,7 @@ impl TransactionalProducer {
             config: config.clone(),
             bounds,
             id,
+            errors: Arc::new(ErrorLog::new("transactional producer")),
             client: None,
         }
     }
@@ -107,7 +116,10 @@ impl TransactionalProducer {
         if self.client.is_none() {
             let settings = settings::transactional_producer(&self.config, self.bounds, &self.id);
             let client: BaseProducer<Deliveries> = settings
-                .create_with_context(Deliveries::default())
+                .create_with_context(Deliveries {
+                    refusal: Mutex::new(None),
+                    errors: Arc::clone(&self.errors),
+                })
                 .map_err(|error| {
                     KafkaError::from_client("making a transactional producer", &error)
                 })?;
