@@ -70,10 +70,8 @@ impl Supervisor {
         let state = match open {
             None => PartState::Ready,
             Some(why) => {
-                let refusal = health
-                    .refusal
-                    .map(|said| format!("; the cluster says: {said}"));
-                PartState::not_ready(why + &refusal.unwrap_or_default())
+                let complaint = health.complaint.map(|said| format!("; {said}"));
+                PartState::not_ready(why + &complaint.unwrap_or_default())
             }
         };
         self.readiness.set(Part::Producer, state);

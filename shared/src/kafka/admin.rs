@@ -1,7 +1,7 @@
 //! Administrative questions: does a topic exist, what is its effective limit, make it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -11,6 +11,9 @@ use super::error::KafkaError;
 use super::settings;
 use crate::config::KafkaConfig;
 use crate::limits::ADMIN_REQUEST_TIMEOUT;
+
+/// How long a topic that was made a moment ago may be unknown to the broker that is asked.
+const NEW_TOPIC_WAIT: Duration = Duration::from_secs(2);
 
 /// The one administrative client of the process.
 pub struct Admin(Arc<AdminClient<DefaultClientContext>>);
@@ -63,6 +66,19 @@ impl Admin {
     /// # Errors
     /// [`KafkaError::NoTopic`], or why the question could not be answered.
     pub async fn describe(&self, topic: &str) -> Result<TopicDescription, KafkaError> {
+        let until = Instant::now() + NEW_TOPIC_WAIT;
+        loop {
+            match self.describe_as_known(topic).await {
+                // It may have been made a moment ago, and the broker that was asked has not heard of it.
+                Err(KafkaError::NoTopic { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(NEW_TOPIC_WAIT / 10).await;
+                }
+                described => return described,
+            }
+        }
+    }
+
+    async fn describe_as_known(&self, topic: &str) -> Result<TopicDescription, KafkaError> {
         let resources = [ResourceSpecifier::Topic(topic)];
         let described = self.0.describe_configs(&resources, &options()).await;
         let described =
@@ -94,8 +110,14 @@ impl Admin {
                 .and_then(|entry| entry.value.clone())
                 .unwrap_or_default()
         };
+        let partitions = self.partitions(topic).await?;
+        if partitions == 0 {
+            return Err(KafkaError::NoTopic {
+                topic: topic.to_owned(),
+            });
+        }
         let limit = text("max.message.bytes");
-        // A broker that has not heard of a new topic yet answers without settings.
+        // Brokers learn of a topic's partitions and of its settings one after the other.
         let max_message_bytes = limit.parse().map_err(|_| KafkaError::Unavailable {
             doing: "describing a topic",
             error: format!(
@@ -103,7 +125,7 @@ impl Admin {
             ),
         })?;
         Ok(TopicDescription {
-            partitions: self.partitions(topic).await?,
+            partitions,
             max_message_bytes,
             cleanup_policy: text("cleanup.policy"),
             retention: text("retention.ms").parse().ok().map(Duration::from_millis),

@@ -8,13 +8,13 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -95,6 +95,8 @@ pub struct ProducerHealth {
     pub lost: Option<String>,
     /// What the cluster has against us, as the last connection was told: rights, credentials, certificates.
     pub refusal: Option<String>,
+    /// What librdkafka last complained of.
+    pub complaint: Option<String>,
 }
 
 /// The producer. Cloning shares it.
@@ -123,9 +125,17 @@ struct Watch {
     oldest: OldestUnconfirmed,
     heartbeat_millis: AtomicU64,
     confirmed: AtomicU64,
-    refusal: Mutex<Option<String>>,
+    complaint: Mutex<Option<Complaint>>,
     errors: ErrorLog,
     metrics: Metrics,
+}
+
+/// What librdkafka said by itself.
+#[derive(Debug, Clone)]
+struct Complaint {
+    text: String,
+    /// Time will not heal it.
+    refused: bool,
 }
 
 /// Room for a record among the unconfirmed ones; given back when its delivery report comes.
@@ -149,9 +159,18 @@ impl ClientContext for Reports {
 
     fn error(&self, error: ClientError, reason: &str) {
         self.watch.errors.tell(&error, reason);
-        if let KafkaError::Misconfigured { .. } = KafkaError::from_client("connecting", &error) {
-            self.watch.set_refusal(Some(format!("{error}: {reason}")));
+        // That all brokers are down only follows what was said about each.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            return;
         }
+        let refused = matches!(
+            KafkaError::from_client("connecting", &error),
+            KafkaError::Misconfigured { .. }
+        );
+        *self.watch.complaint() = Some(Complaint {
+            text: reason.to_owned(),
+            refused,
+        });
     }
 }
 
@@ -215,7 +234,7 @@ impl RecordProducer {
             oldest: OldestUnconfirmed::new(start),
             heartbeat_millis: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
-            refusal: Mutex::new(None),
+            complaint: Mutex::new(None),
             errors: ErrorLog::new("producer"),
             metrics,
         });
@@ -310,7 +329,7 @@ impl RecordProducer {
         let previous = std::mem::replace(&mut *current, next);
         drop(current);
         previous.retired.store(true, Ordering::Release);
-        self.0.watch.set_refusal(None);
+        *self.0.watch.complaint() = None;
         Ok(())
     }
 
@@ -320,6 +339,7 @@ impl RecordProducer {
         let watch = &self.0.watch;
         let now = Instant::now();
         let heartbeat = Duration::from_millis(watch.heartbeat_millis.load(Ordering::Relaxed));
+        let complaint = watch.complaint().clone();
         ProducerHealth {
             unconfirmed: watch.oldest.waiting(),
             unconfirmed_bytes: self
@@ -330,7 +350,11 @@ impl RecordProducer {
             silent: (now - watch.start).saturating_sub(heartbeat),
             confirmed: watch.confirmed.load(Ordering::Relaxed),
             lost: self.generation().lost(),
-            refusal: watch.refusal().clone(),
+            refusal: complaint
+                .as_ref()
+                .filter(|complaint| complaint.refused)
+                .map(|complaint| complaint.text.clone()),
+            complaint: complaint.map(|complaint| complaint.text),
         }
     }
 
@@ -358,12 +382,10 @@ impl RecordProducer {
 }
 
 impl Watch {
-    fn refusal(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_refusal(&self, refusal: Option<String>) {
-        *self.refusal() = refusal;
+    fn complaint(&self) -> MutexGuard<'_, Option<Complaint>> {
+        self.complaint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
