@@ -18,5 +18,6 @@ pub mod process;
 pub mod redis;
 pub mod settings;
 pub mod stack;
+pub mod volume;
 pub mod wait;
 pub mod wire;

@@ -5,7 +5,12 @@ use harness::conservation::{Load, Scale, Shape, Verdict};
 use harness::stack::{Plan, Stack};
 
 /// Answers between two kills.
-const ANSWERS: usize = 12;
+const ANSWERS: usize = 25;
+/// As fast as the relay answers, so that each kill meets uploads on their way.
+const SHAPE: Shape = Shape {
+    clients: 8,
+    per_second: 400,
+};
 
 #[test]
 fn in_front_of_kafka() {
@@ -20,7 +25,7 @@ fn standalone() {
 }
 
 fn kill_under_load(scale: &Scale, mut stack: Stack) {
-    let load = Load::start(scale, &stack, Shape::default());
+    let load = Load::start(scale, &stack, SHAPE);
     for _ in 0..scale.pick(8, 50) {
         load.more_promises(ANSWERS);
         stack.relay().kill();

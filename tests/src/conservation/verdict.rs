@@ -37,9 +37,23 @@ pub struct Verdict {
 impl Verdict {
     /// Uploads once more, waits until everything has its fate, compares, and prints one line of numbers.
     pub fn reach(scale: &Scale, stack: &mut Stack, tally: &Tally) -> Self {
-        let fresh = upload_fresh(stack);
         let uploads = u32::try_from(tally.promises.len()).expect("uploads of a test");
-        let deadline = FATE_DEADLINE + FATE_TIME_PER_UPLOAD * uploads;
+        Self::reach_within(
+            FATE_DEADLINE + FATE_TIME_PER_UPLOAD * uploads,
+            scale,
+            stack,
+            tally,
+        )
+    }
+
+    /// As [`Verdict::reach`], waiting for each of fates, topics and ledgers this long at most.
+    pub fn reach_within(
+        deadline: Duration,
+        scale: &Scale,
+        stack: &mut Stack,
+        tally: &Tally,
+    ) -> Self {
+        let fresh = upload_fresh(stack);
         let promised: BTreeMap<&str, Upload> = tally
             .promises
             .iter()
@@ -49,11 +63,13 @@ impl Verdict {
         let mut verdict = Self::default();
         let settled = wait::within(deadline, || nothing_in_flight(stack, promised.len()));
         verdict.complaints.extend(settled.err());
-        let topics = told(stack, &promised);
+        // From here on nothing is on its way any more, or never will be.
+        let deadline = deadline.min(FATE_DEADLINE / 4);
+        let topics = told(stack, &promised, deadline);
         verdict.judge(&promised, topics);
         verdict.compare_dumps(stack, &promised);
         verdict.check_unpromised(tally);
-        verdict.check_ledgers(stack);
+        verdict.check_ledgers(stack, deadline);
         println!("{}", verdict.line(scale, stack, tally));
         verdict
     }
@@ -65,9 +81,13 @@ impl Verdict {
 
     /// As [`Verdict::is_conserved`], when exactly the events `expected` were to fail.
     pub fn is_conserved_but_for(&self, expected: &[String]) {
-        let expected: BTreeSet<&String> = expected.iter().collect();
-        let failed: BTreeSet<&String> = self.failed.iter().collect();
-        let mut found = self.complaints.clone();
+        let harm = self.harm(expected);
+        assert!(harm.is_empty(), "not conserved: {}", harm.join("; "));
+    }
+
+    /// What is wrong when exactly the events `expected` were to fail, each as a sentence.
+    pub fn harm(&self, expected: &[String]) -> Vec<String> {
+        let mut harm = self.complaints.clone();
         for (ids, what) in [
             (&self.lost, "lost"),
             (&self.doubled, "told twice"),
@@ -75,19 +95,21 @@ impl Verdict {
         ] {
             if !ids.is_empty() {
                 let named = &ids[..ids.len().min(NAMED)];
-                found.push(format!("{} {what}, e.g. {named:?}", ids.len()));
+                harm.push(format!("{} {what}, e.g. {named:?}", ids.len()));
             }
         }
+        let expected: BTreeSet<&String> = expected.iter().collect();
+        let failed: BTreeSet<&String> = self.failed.iter().collect();
         if failed != expected {
             let told = failed.iter().filter_map(|id| self.outcomes.about(id));
             let told: Vec<_> = told.take(NAMED).collect();
-            found.push(format!(
+            harm.push(format!(
                 "{} failed instead of {}, e.g. {told:?}",
                 failed.len(),
                 expected.len()
             ));
         }
-        assert!(found.is_empty(), "not conserved: {}", found.join("; "));
+        harm
     }
 
     fn judge(&mut self, promised: &BTreeMap<&str, Upload>, topics: Vec<Told>) {
@@ -148,7 +170,7 @@ impl Verdict {
     }
 
     /// The ledger counts every event that was told, once.
-    fn check_ledgers(&mut self, stack: &Stack) {
+    fn check_ledgers(&mut self, stack: &Stack, deadline: Duration) {
         let told = self.outcomes.events().map(|(id, _)| id);
         let failures = told.filter(|id| self.outcomes.is_failed(id)).count();
         let expected = Ledger {
@@ -158,7 +180,7 @@ impl Verdict {
             in_flight: 0.0,
         };
         for address in stack.admins() {
-            let settled = wait::within(FATE_DEADLINE, || {
+            let settled = wait::within(deadline, || {
                 let seen = Metrics::scrape(&address).ledger();
                 match seen {
                     Some(seen) if seen == expected => Ok(()),
@@ -218,18 +240,18 @@ fn nothing_in_flight(stack: &Stack, promised: usize) -> Result<(), String> {
 }
 
 /// What was told: outcomes first, then reports.
-fn told(stack: &Stack, promised: &BTreeMap<&str, Upload>) -> Vec<Told> {
+fn told(stack: &Stack, promised: &BTreeMap<&str, Upload>, deadline: Duration) -> Vec<Told> {
     if !stack.is_split() {
         return vec![Told::by_status(stack, promised.keys().copied())];
     }
     let topics = stack.topics();
-    let outcomes = told_in(stack, &topics.outcomes, promised.keys().copied());
+    let outcomes = told_in(stack, &topics.outcomes, promised.keys().copied(), deadline);
     // An event that failed has no report.
     let reported = promised
         .keys()
         .copied()
         .filter(|id| !outcomes.is_failed(id));
-    let reports = told_in(stack, &topics.reports, reported);
+    let reports = told_in(stack, &topics.reports, reported, deadline);
     vec![outcomes, reports]
 }
 
@@ -239,9 +261,10 @@ fn told_in<'a>(
     stack: &Stack,
     topic: &str,
     expected: impl Iterator<Item = &'a str> + Clone,
+    deadline: Duration,
 ) -> Told {
     let mut told = Told::default();
-    let complete = wait::within(FATE_DEADLINE / 4, || {
+    let complete = wait::within(deadline, || {
         told = Told::in_topic(stack, topic);
         let missing = expected.clone().find(|id| told.about(id).is_none());
         missing.map_or(Ok(()), |id| {

@@ -12,8 +12,8 @@ use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::{environment, ports, wait};
 
-/// The product promises 30 s.
-const STOP_DEADLINE: Duration = Duration::from_secs(40);
+/// `shutdown_timeout`.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// One running role.
 pub struct Role {
@@ -54,6 +54,12 @@ impl Role {
     /// Sets a variable of the role's environment from its next start on.
     pub fn set_variable(&mut self, name: &str, value: &str) {
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Gives the role, from its next start on, another data directory.
+    pub fn set_data(&mut self, data: &Path) {
+        self.data = data.to_owned();
+        self.set_variable("CRASHFERRY__DATA__DIR", &data.display().to_string());
     }
 
     /// The role's name, as the command line has it.
@@ -141,6 +147,12 @@ impl Role {
         let status = self.running().terminate(STOP_DEADLINE);
         assert!(status.success(), "{} stopped with {status}", self.name);
         self.process = None;
+    }
+
+    /// The sum of a metric's samples; a metric that is not there is a mistake of the test.
+    pub fn metric(&self, name: &str) -> f64 {
+        let sum = self.metrics().sum(name, &[]);
+        sum.unwrap_or_else(|| panic!("{} has no metric {name}", self.name))
     }
 
     /// Everything the role has logged.
