@@ -6,10 +6,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::Scale;
-use super::tally::{Promise, Refusal, Tally, Upload};
-use crate::http::{Request, Response};
-use crate::multipart::Form;
-use crate::stack::{Stack, accepted_id};
+use super::tally::{Tally, Upload};
+use crate::stack::Stack;
 use crate::{environment, wait};
 
 /// How long a client waits for a relay that went away, and a test for answers.
@@ -127,37 +125,15 @@ impl Shared {
 
     fn upload(&self, upload: Upload) {
         let at = self.started.elapsed();
-        let answer = Request::post(
-            Stack::minidump_path(),
-            Form::minidump(&upload.dump()).finish(),
-        )
-        .header("Content-Type", &Form::content_type())
-        .try_send(&self.listen);
+        let answer = upload.post(&self.listen);
         let latency = self.started.elapsed() - at;
-        match answer {
-            Ok(response) if response.status == 200 => self.tally().promises.push(Promise {
-                id: accepted_id(&response),
-                upload,
-                at,
-                latency,
-            }),
-            Ok(response) => self.tally().refusals.push(refusal(&response, at)),
-            Err(_) => {
-                self.tally().unanswered += 1;
-                wait::until_true("the relay to be back", DEADLINE, || {
-                    self.stopped() || environment::answers(&self.listen)
-                });
-            }
+        let broken = answer.is_err();
+        self.tally().enter(upload, at, latency, answer);
+        if broken {
+            wait::until_true("the relay to be back", DEADLINE, || {
+                self.stopped() || environment::answers(&self.listen)
+            });
         }
-    }
-}
-
-fn refusal(response: &Response, at: Duration) -> Refusal {
-    Refusal {
-        status: response.status,
-        retry_after: response.header("retry-after").map(str::to_owned),
-        text: response.text(),
-        at,
     }
 }
 

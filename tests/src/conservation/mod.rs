@@ -10,6 +10,6 @@ mod verdict;
 
 pub use load::{Load, Shape};
 pub use scale::Scale;
-pub use tally::{Latencies, Promise, Refusal, Tally};
+pub use tally::{Latencies, Promise, Refusal, Tally, Upload};
 pub use told::Told;
 pub use verdict::Verdict;

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::dumps;
+use crate::http::{Request, Response};
+use crate::multipart::Form;
+use crate::stack::{Stack, accepted_id};
 
 /// A dump that can be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +72,58 @@ impl Upload {
     pub fn dump(&self) -> Vec<u8> {
         dumps::sized(self.bytes, self.seed)
     }
+
+    /// Sends the dump to the relay at `listen`.
+    pub fn post(&self, listen: &str) -> std::io::Result<Response> {
+        let body = Form::minidump(&self.dump()).finish();
+        Request::post(Stack::minidump_path(), body)
+            .header("Content-Type", &Form::content_type())
+            .try_send(listen)
+    }
+}
+
+impl Refusal {
+    /// Insists that it is a 503 which says when to come again.
+    pub fn says_try_again(&self) {
+        assert_eq!(self.status, 503, "{self:?}");
+        let seconds = self.retry_after.as_deref().map(str::parse::<u32>);
+        assert!(matches!(seconds, Some(Ok(1..))), "{self:?}");
+    }
 }
 
 impl Tally {
+    /// Uploads on its own, outside of a load, and writes down the answer.
+    pub fn upload(&mut self, stack: &Stack, upload: Upload) {
+        let started = Instant::now();
+        let answer = upload.post(stack.listen());
+        self.enter(upload, Duration::ZERO, started.elapsed(), answer);
+    }
+
+    /// Writes down what came of an upload.
+    pub(super) fn enter(
+        &mut self,
+        upload: Upload,
+        at: Duration,
+        latency: Duration,
+        answer: std::io::Result<Response>,
+    ) {
+        match answer {
+            Ok(response) if response.status == 200 => self.promises.push(Promise {
+                id: accepted_id(&response),
+                upload,
+                at,
+                latency,
+            }),
+            Ok(response) => self.refusals.push(Refusal {
+                status: response.status,
+                retry_after: response.header("retry-after").map(str::to_owned),
+                text: response.text(),
+                at,
+            }),
+            Err(_) => self.unanswered += 1,
+        }
+    }
+
     /// Insists that every upload was answered, and with 200.
     pub fn only_promises(&self) {
         let refusal = self.refusals.first();
