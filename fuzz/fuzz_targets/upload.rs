@@ -27,6 +27,7 @@ const CONTENT_TYPES: [&str; 3] = [
 /// What one process makes once.
 struct Rig {
     intake: Intake,
+    spool: SpoolDirectory,
     runtime: Runtime,
     _dir: tempfile::TempDir,
 }
@@ -47,7 +48,8 @@ static RIG: LazyLock<Rig> = LazyLock::new(|| {
         .enable_time()
         .build();
     Rig {
-        intake: Intake::new(limits, spool, 16 << 20, &Metrics::default()),
+        intake: Intake::new(limits, 16 << 20, &Metrics::default()),
+        spool,
         runtime: runtime.expect("a runtime"),
         _dir: dir,
     }
@@ -73,7 +75,7 @@ fuzz_target!(|input: &[u8]| {
         project_id: ProjectId::new(1).expect("not zero"),
         remote_addr: None,
     };
-    let receiving = RIG.intake.receive_minidump(sender, &headers, &mut body);
+    let receiving = RIG.intake.receive_minidump(sender, &headers, &mut body, RIG.spool.draft());
     let Ok(received) = RIG.runtime.block_on(receiving) else {
         return;
     };

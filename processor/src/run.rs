@@ -11,10 +11,9 @@ use shared::readiness::{Need, Part, PartState};
 use shared::services::Services;
 use shared::size_limit::{TopicLimit, TopicLimitTooSmall};
 use shared::spool::SpoolDirectory;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::dead_letter::DeadLetters;
@@ -30,6 +29,8 @@ const EVENTS_PER_WORKER: usize = 4;
 const DELIVERIES_WAITING_MAX: usize = 16;
 /// First and longest wait for a cluster that is away.
 const KAFKA_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// Of `shutdown_timeout`, what events under way may take; the rest is for the other parts to end.
+const FINISHING_SHARE: f64 = 0.8;
 /// Bytes of unconfirmed reports, outcomes and dead letters.
 const PRODUCER_INFLIGHT_BYTES: usize = 32 << 20;
 
@@ -117,12 +118,25 @@ pub async fn run(
         metrics: services.metrics.clone(),
     });
     services.readiness.set(Part::Parser, PartState::Ready);
-    process_all(&pipeline, delivered, places).await;
-    pipeline.parser.stop().await;
-    match intakes.join_next().await {
-        Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
-        Some(Ok(ended)) => Ok(ended?),
-        None => Ok(()),
+    let finishing = async {
+        process_all(&pipeline, delivered, places).await;
+        pipeline.parser.stop().await;
+        match intakes.join_next().await {
+            Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+            Some(Ok(ended)) => Ok(ended?),
+            None => Ok(()),
+        }
+    };
+    let in_time = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(config.shutdown_timeout.get().mul_f64(FINISHING_SHARE)).await;
+    };
+    tokio::select! {
+        ended = finishing => ended,
+        () = in_time => {
+            tracing::warn!("what is not finished stays in the queue, and is delivered again after the next start");
+            Ok(())
+        }
     }
 }
 
@@ -132,14 +146,17 @@ async fn process_all(
     mut delivered: mpsc::Receiver<Delivery>,
     places: usize,
 ) {
-    let places = Arc::new(Semaphore::new(places));
-    let events = TaskTracker::new();
-    while let Some(delivery) = delivered.recv().await {
-        // INVARIANT: the semaphore is never closed.
-        let place = Arc::clone(&places)
-            .acquire_owned()
-            .await
-            .expect("never closed");
+    let mut events = JoinSet::new();
+    loop {
+        let delivery = tokio::select! {
+            biased;
+            Some(ended) = events.join_next() => {
+                note(ended);
+                continue;
+            }
+            delivery = delivered.recv(), if events.len() < places => delivery,
+        };
+        let Some(delivery) = delivery else { break };
         let pipeline = Arc::clone(pipeline);
         let envelope = &delivery.assembled.envelope;
         let span = tracing::info_span!(
@@ -149,14 +166,19 @@ async fn process_all(
             partition = delivery.partition,
             offset = delivery.assembled.offset,
         );
-        let processed = async move {
-            pipeline.process(delivery).await;
-            drop(place);
-        };
+        let processed = async move { pipeline.process(delivery).await };
         events.spawn(processed.instrument(span));
     }
-    events.close();
-    events.wait().await;
+    while let Some(ended) = events.join_next().await {
+        note(ended);
+    }
+}
+
+/// An event's task has ended: a panic leaves its event in the queue.
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "an event's task ended early; the event is delivered again");
+    }
 }
 
 /// What the scaled-out processor knows of its cluster.

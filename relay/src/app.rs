@@ -19,7 +19,6 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use shared::config::Config;
 use shared::services::Services;
-use shared::spool::SpoolDirectory;
 use tokio_util::task::TaskTracker;
 use tracing::field::Empty;
 use tracing::{Instrument, Level};
@@ -61,18 +60,13 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) struct Routes(TowerToHyperService<Router>);
 
 impl App {
-    pub(crate) fn new(
-        config: &Config,
-        services: Services,
-        spool: SpoolDirectory,
-        delivery: Delivery,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, services: Services, delivery: Delivery) -> Self {
         // The other half is the queue's, for chunks on their way.
         let memory_bytes = config.relay.max_inflight_bytes.get() / 2;
         let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         Self {
             keys: KeyRing::new(&config.projects),
-            intake: Intake::new(config.limits, spool, memory_bytes, &services.metrics),
+            intake: Intake::new(config.limits, memory_bytes, &services.metrics),
             delivery,
             services,
             tasks: TaskTracker::new(),
@@ -90,19 +84,11 @@ impl App {
         rejection.into_response()
     }
 
-    /// Waits for what is still being published.
-    pub(crate) async fn close(&self, at_most: Duration) {
+    /// Waits for what is still being received or published; false when it takes longer.
+    pub(crate) async fn finish_within(&self, at_most: Duration) -> bool {
         self.tasks.close();
-        if tokio::time::timeout(at_most, self.tasks.wait())
-            .await
-            .is_err()
-        {
-            let tasks = self.tasks.len();
-            tracing::warn!(
-                tasks,
-                "uploads without an answer are cut off at the end of shutdown_timeout"
-            );
-        }
+        let finished = tokio::time::timeout(at_most, self.tasks.wait());
+        finished.await.is_ok()
     }
 }
 

@@ -4,7 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use shared::content::{Content, Segment};
 use shared::limits::{SPILL_BUFFER_BYTES, UPLOAD_MEMORY_BYTES_MAX};
-use shared::spool::{Draft, SpoolDirectory, SpoolError};
+use shared::spool::{Draft, SpoolError};
 
 use crate::budget::{MemoryBudget, MemoryPermit};
 use crate::error::Rejection;
@@ -13,7 +13,8 @@ use crate::limits::{FIRST_BLOCK_BYTES, SPILL_BUFFER_BYTES_MIN};
 /// An upload's bytes while they come in.
 #[derive(Debug)]
 pub struct Receiver {
-    spool: SpoolDirectory,
+    /// The upload's place in the spool; `None` while a write is under way, and when one has failed.
+    draft: Option<Draft>,
     permit: MemoryPermit,
     /// Memory for what the caller holds.
     beside: MemoryPermit,
@@ -28,12 +29,9 @@ pub struct Receiver {
 enum Place {
     Memory(Vec<Bytes>),
     File {
-        draft: Draft,
-        /// Offset of the upload's first byte.
+        /// Offset of the upload's first byte in the draft.
         start: u64,
     },
-    /// A write is under way, or has failed: nothing more can be appended.
-    Gone,
 }
 
 /// A run of an upload's bytes, in its own offsets.
@@ -49,17 +47,17 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Received {
     whole: Vec<Segment>,
-    draft: Option<Draft>,
+    draft: Draft,
     permit: MemoryPermit,
 }
 
 impl Receiver {
-    /// A receiver of an upload of about `expected_bytes`, when that is known.
+    /// A receiver of an upload of about `expected_bytes`, when that is known, with a place in the spool.
     #[must_use]
-    pub fn new(spool: SpoolDirectory, budget: &MemoryBudget, expected_bytes: Option<u64>) -> Self {
+    pub fn new(draft: Draft, budget: &MemoryBudget, expected_bytes: Option<u64>) -> Self {
         let expected = expected_bytes.map_or(FIRST_BLOCK_BYTES as u64, |bytes| bytes.max(1024));
         Self {
-            spool,
+            draft: Some(draft),
             permit: budget.permit(),
             beside: budget.permit(),
             place: Place::Memory(Vec::new()),
@@ -107,16 +105,13 @@ impl Receiver {
         if matches!(self.place, Place::File { .. }) {
             self.write().await?;
         }
-        let (whole, draft) = match self.place {
+        let draft = self.draft.ok_or(Rejection::Stopping)?;
+        let whole = match self.place {
             Place::Memory(mut blocks) => {
                 blocks.push(self.buffer.freeze());
-                (blocks.into_iter().map(Segment::Memory).collect(), None)
+                blocks.into_iter().map(Segment::Memory).collect()
             }
-            Place::File { draft, start } => {
-                let whole = draft.segment(start, self.bytes);
-                (vec![whole], Some(draft))
-            }
-            Place::Gone => (Vec::new(), None),
+            Place::File { start } => vec![draft.segment(start, self.bytes)],
         };
         Ok(Received {
             whole,
@@ -147,21 +142,22 @@ impl Receiver {
 
     /// Moves everything to a file. From here on only the buffer is memory.
     async fn spill(&mut self) -> Result<(), Rejection> {
-        let Place::Memory(mut blocks) = std::mem::replace(&mut self.place, Place::Gone) else {
+        let Place::Memory(blocks) = &mut self.place else {
             return Ok(());
         };
+        let mut blocks = std::mem::take(blocks);
         blocks.push(std::mem::take(&mut self.buffer).freeze());
-        let spool = self.spool.clone();
-        let draft = blocking(move || {
-            let mut draft = spool.draft()?;
+        let mut draft = self.draft.take().ok_or(Rejection::Stopping)?;
+        let spilled = blocking(move || {
             let start = draft.append(&[])?;
             for block in &blocks {
                 draft.append(block)?;
             }
             Ok((draft, start))
         });
-        let (draft, start) = draft.await?;
-        self.place = Place::File { draft, start };
+        let (draft, start) = spilled.await?;
+        self.draft = Some(draft);
+        self.place = Place::File { start };
         self.permit.clear();
         let buffer_bytes = if self.permit.grow(SPILL_BUFFER_BYTES) {
             SPILL_BUFFER_BYTES
@@ -174,10 +170,7 @@ impl Receiver {
 
     /// Writes the buffer to the file and empties it.
     async fn write(&mut self) -> Result<(), Rejection> {
-        let Place::File { mut draft, start } = std::mem::replace(&mut self.place, Place::Gone)
-        else {
-            return Ok(());
-        };
+        let mut draft = self.draft.take().ok_or(Rejection::Stopping)?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let written = blocking(move || {
             draft.append(&buffer)?;
@@ -185,7 +178,7 @@ impl Receiver {
             Ok((draft, buffer))
         });
         let (draft, buffer) = written.await?;
-        self.place = Place::File { draft, start };
+        self.draft = Some(draft);
         self.buffer = buffer;
         Ok(())
     }
@@ -221,9 +214,9 @@ impl Received {
         content
     }
 
-    /// What must stay until the upload is durable: its file, and its share of the memory.
+    /// What must stay until the upload is durable: its place in the spool, and its share of the memory.
     #[must_use]
-    pub fn into_keep(self) -> (Option<Draft>, MemoryPermit) {
+    pub fn into_keep(self) -> (Draft, MemoryPermit) {
         (self.draft, self.permit)
     }
 }
@@ -245,6 +238,7 @@ fn slice(segment: &Segment, start: u64, length: u64) -> Segment {
 mod tests {
     use proptest::prelude::*;
     use shared::config::Config;
+    use shared::spool::SpoolDirectory;
 
     use super::*;
 
@@ -269,7 +263,7 @@ mod tests {
         let (_dir, spool) = spool();
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.expect("a runtime").block_on(async {
-            let mut receiver = Receiver::new(spool, budget, None);
+            let mut receiver = Receiver::new(spool.draft(), budget, None);
             for piece in pieces {
                 receiver.append(piece).await.expect("appended");
             }
@@ -291,7 +285,7 @@ mod tests {
         let budget = budget(4 << 20);
         let sent = pattern(1 << 20);
         let received = receive(&budget, &[&sent]);
-        assert!(received.draft.is_none() && budget.free_bytes() < 4 << 20);
+        assert!(!received.draft.has_file() && budget.free_bytes() < 4 << 20);
         assert_eq!(all(&received, 0, sent.len()), sent);
         drop(received);
         assert_eq!(budget.free_bytes(), 4 << 20);
@@ -302,7 +296,7 @@ mod tests {
         let budget = budget(4 << 20);
         let sent = pattern(3 << 20);
         let received = receive(&budget, &[&sent[..1000], &sent[1000..]]);
-        assert!(received.draft.is_some());
+        assert!(received.draft.has_file());
         assert_eq!(budget.free_bytes(), (4 << 20) - SPILL_BUFFER_BYTES);
         assert_eq!(all(&received, 0, sent.len()), sent);
     }
@@ -310,7 +304,7 @@ mod tests {
     #[test]
     fn without_shared_memory_everything_goes_to_a_file() {
         let received = receive(&budget(0), &[b"a few ", b"bytes"]);
-        assert!(received.draft.is_some());
+        assert!(received.draft.has_file());
         assert_eq!(all(&received, 2, 5), b"few b");
     }
 

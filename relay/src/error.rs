@@ -153,8 +153,9 @@ impl Rejection {
                 spool_reason(error)
             }
             Self::Overloaded => "overloaded",
-            Self::Undelivered(DeliveryError::Unconfirmed { .. }) => "unconfirmed",
-            Self::Undelivered(DeliveryError::Unavailable(_)) => "queue_unavailable",
+            Self::Undelivered(
+                DeliveryError::Unconfirmed { .. } | DeliveryError::Unavailable(_),
+            ) => "queue_unavailable",
             Self::Undelivered(DeliveryError::Unreadable(_) | DeliveryError::Internal(_)) => {
                 "internal"
             }
@@ -206,9 +207,10 @@ impl Rejection {
 }
 
 fn spool_reason(error: &SpoolError) -> &'static str {
-    match error {
-        SpoolError::Full { .. } | SpoolError::NoSpace { .. } => "spool_full",
-        SpoolError::Held { .. } | SpoolError::Io { .. } => "spool_failed",
+    if error.is_full() {
+        "spool_full"
+    } else {
+        "spool_failed"
     }
 }
 

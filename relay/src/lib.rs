@@ -30,6 +30,7 @@ pub mod validate;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::config::Config;
 use shared::kafka::KafkaError;
@@ -40,6 +41,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::delivery::Delivery;
+
+/// Of `shutdown_timeout`, what uploads may still wait for Kafka.
+const WAITING_SHARE: f64 = 0.5;
+/// Of `shutdown_timeout`, what uploads may take altogether; the rest is for the queue to close.
+const FINISHING_SHARE: f64 = 0.8;
 
 /// Why the relay does not run.
 #[derive(Debug, thiserror::Error)]
@@ -70,17 +76,32 @@ pub async fn run(
     let address = config.relay.listen;
     let listener =
         server::listen(address).map_err(|error| RelayError::Listen { address, error })?;
-    // The queue outlives the listener: uploads under way at the end still go through it.
-    let queue_shutdown = CancellationToken::new();
-    let delivery =
-        Delivery::open(&config, &services, spool.clone(), queue_shutdown.clone()).await?;
+    let delivery = Delivery::open(&config, &services, spool).await?;
     let readiness = services.readiness.clone();
-    let app = Arc::new(App::new(&config, services, spool, delivery.clone()));
+    let app = Arc::new(App::new(&config, services, delivery.clone()));
     readiness.set(Part::Listener, PartState::Ready);
     tracing::info!(%address, "taking uploads");
     server::serve(listener, Arc::clone(&app), shutdown).await;
-    app.close(config.shutdown_timeout.get()).await;
-    queue_shutdown.cancel();
-    delivery.close().await;
+    stop(&app, &delivery, config.shutdown_timeout.get()).await;
     Ok(())
+}
+
+/// Finishes what was received, or spools it, in time. The queue outlives the listener: uploads under way at the end still
+/// go through it.
+async fn stop(app: &App, delivery: &Delivery, shutdown_timeout: Duration) {
+    let finished = app
+        .finish_within(shutdown_timeout.mul_f64(WAITING_SHARE))
+        .await;
+    if !finished {
+        delivery.hurry();
+        let rest = (FINISHING_SHARE - WAITING_SHARE) * shutdown_timeout.as_secs_f64();
+        if !app.finish_within(Duration::from_secs_f64(rest)).await {
+            let tasks = app.tasks.len();
+            tracing::warn!(
+                tasks,
+                "uploads without an answer are cut off at the end of shutdown_timeout"
+            );
+        }
+    }
+    delivery.close().await;
 }

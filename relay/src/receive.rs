@@ -8,7 +8,7 @@ use shared::config::UploadLimits;
 use shared::envelope::{Attachment, AttachmentKind, Envelope};
 use shared::id::{AttachmentId, EventId, ProjectId};
 use shared::metrics::Metrics;
-use shared::spool::{Draft, SpoolDirectory};
+use shared::spool::Draft;
 
 use crate::body::Receiver;
 use crate::budget::{MemoryBudget, MemoryPermit};
@@ -36,7 +36,6 @@ const ATTACHMENT_NAME: &str = "attachment";
 #[derive(Clone, Debug)]
 pub struct Intake {
     limits: UploadLimits,
-    spool: SpoolDirectory,
     budget: MemoryBudget,
     decoders: WideDecoders,
     counters: BodyCounters,
@@ -58,8 +57,8 @@ pub struct Sender {
 pub struct Validated {
     /// The upload.
     pub envelope: Envelope,
-    /// The file it is in, when it went to one.
-    pub draft: Option<Draft>,
+    /// Its place in the spool, with the file it is in when it went to one.
+    pub draft: Draft,
     /// The memory it holds.
     pub permit: MemoryPermit,
 }
@@ -67,15 +66,9 @@ pub struct Validated {
 impl Intake {
     /// An intake with so much memory for uploads under way.
     #[must_use]
-    pub fn new(
-        limits: UploadLimits,
-        spool: SpoolDirectory,
-        memory_bytes: usize,
-        metrics: &Metrics,
-    ) -> Self {
+    pub fn new(limits: UploadLimits, memory_bytes: usize, metrics: &Metrics) -> Self {
         Self {
             limits,
-            spool,
             budget: MemoryBudget::new(memory_bytes, metrics.upload_memory_bytes.clone()),
             counters: BodyCounters::new(metrics),
             decoders: WideDecoders::new(WIDE_DECODERS_MAX),
@@ -88,21 +81,22 @@ impl Intake {
         &self.budget
     }
 
-    /// What can be refused by the head alone, before the client is told to send the body.
+    /// What can be refused by the head alone, before the client is told to send the body. Returns the body's length, when
+    /// it is stated.
     ///
     /// # Errors
     /// [`Rejection`]
-    pub fn check_head(&self, headers: &HeaderMap) -> Result<(), Rejection> {
+    pub fn check_head(&self, headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
         Encoding::of(headers)?;
         match content_length(headers) {
             Some(bytes) if bytes > self.limits.upload.get() => {
                 Err(TooLarge::Encoded(self.limits.upload).into())
             }
-            Some(_) | None => Ok(()),
+            length => Ok(length),
         }
     }
 
-    /// Receives a minidump upload whole: multipart, or the dump itself.
+    /// Receives a minidump upload whole: multipart, or the dump itself. What memory has no room for goes to `draft`.
     ///
     /// # Errors
     /// [`Rejection`]; `body` may then have bytes left.
@@ -111,18 +105,19 @@ impl Intake {
         sender: Sender,
         headers: &HeaderMap,
         body: &mut Body,
+        draft: Draft,
     ) -> Result<Validated, Rejection> {
-        self.check_head(headers)?;
+        let length = self.check_head(headers)?;
         let encoding = Encoding::of(headers)?;
         let turn = self.decoders.turn(encoding).await?;
         let frames = Frames::new(body, self.limits.upload, self.counters.encoded.clone());
         let mut reader =
             BodyReader::new(frames, encoding, turn, self.counters.decoded.clone()).await?;
         let expected_bytes = match encoding {
-            Encoding::Identity => content_length(headers),
+            Encoding::Identity => length,
             Encoding::Gzip | Encoding::Deflate | Encoding::Brotli | Encoding::Zstd => None,
         };
-        let receiver = Receiver::new(self.spool.clone(), &self.budget, expected_bytes);
+        let receiver = Receiver::new(draft, &self.budget, expected_bytes);
         let upload = UploadBuilder::new(self.limits, receiver);
         let (upload, warnings) = read_upload(&mut reader, content_type(headers), upload).await?;
         validate(upload, warnings, sender)

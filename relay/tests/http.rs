@@ -82,7 +82,7 @@ impl Relay {
 
     fn wait_for_waiting(&self, files: u64) {
         let started = Instant::now();
-        while self.spool.usage().waiting_files != files {
+        while self.spool.usage().files != files {
             assert!(started.elapsed() < DEADLINE, "{:?}", self.spool.usage());
             std::thread::yield_now();
         }
@@ -148,7 +148,7 @@ fn one_connection_carries_many_uploads_and_each_gets_its_id() {
         assert!(head.contains("content-type: text/plain\r\n"), "{head}");
         assert_eq!((body.len(), body.matches('-').count()), (36, 4));
     }
-    assert_eq!(relay.spool.usage().waiting_files, 2);
+    assert_eq!(relay.spool.usage().files, 2);
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn an_upload_under_way_at_shutdown_is_finished() {
     relay.stop();
     let (head, _) = client.join().expect("an answer");
     assert!(head.starts_with("http/1.1 200"), "{head}");
-    assert_eq!(relay.spool.usage().waiting_files, 1);
+    assert_eq!(relay.spool.usage().files, 1);
 }
 
 #[test]

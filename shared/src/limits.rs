@@ -9,7 +9,8 @@ pub const SPILL_BUFFER_BYTES: usize = 128 << 10;
 /// The topic limit below which the relay will not send through Kafka.
 pub const TOPIC_LIMIT_BYTES_MIN: u32 = 64 << 10;
 /// How often the topic's effective `max.message.bytes` is read again.
-pub const TOPIC_LIMIT_REFRESH: Duration = Duration::from_secs(30);
+/// A broker that does not answer is noticed by it, too.
+pub const TOPIC_LIMIT_REFRESH: Duration = Duration::from_secs(10);
 /// One answer of the broker to an administrative question.
 pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A chunk that is absent when its event arrives may still be late by this much.

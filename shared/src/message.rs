@@ -20,6 +20,9 @@ pub const BLAKE3_HEADER: &str = "blake3";
 /// Header of both: W3C trace context.
 pub const TRACEPARENT_HEADER: &str = "traceparent";
 
+/// Header of an event whose spool file was damaged: what is wrong with it. There are no chunks then.
+pub const SPOOL_DAMAGE_HEADER: &str = "spool_damage";
+
 /// One message as a producer wrote it; borrows the record's bytes.
 #[derive(Debug, PartialEq)]
 pub enum Message<'a> {
@@ -278,6 +281,8 @@ pub struct Headers {
     pub blake3: HashMap<AttachmentId, blake3::Hash>,
     /// [`TRACEPARENT_HEADER`]
     pub traceparent: Option<String>,
+    /// [`SPOOL_DAMAGE_HEADER`]
+    pub spool_damage: Option<String>,
 }
 
 impl Headers {
@@ -293,6 +298,7 @@ impl Headers {
                 CHUNK_OFFSET_HEADER => read.chunk_offset = value.parse().ok(),
                 BLAKE3_HEADER => read.blake3 = read_checksums(value),
                 TRACEPARENT_HEADER => read.traceparent = Some(value.to_owned()),
+                SPOOL_DAMAGE_HEADER => read.spool_damage = Some(value.to_owned()),
                 _ => {}
             }
         }

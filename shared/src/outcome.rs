@@ -92,12 +92,25 @@ pub struct MissingChunks {
 pub struct CorruptAttachment {
     /// The attachment's file name.
     pub attachment: String,
-    /// What differs: `"blake3"` or `"size"`.
+    /// What differs: `"blake3"`, `"size"` or `"spool file"`.
     pub check: String,
     /// The value the sender announced.
     pub expected: String,
     /// The value of what arrived.
     pub found: String,
+}
+
+impl CorruptAttachment {
+    /// The whole upload: its spool file `name` was damaged.
+    #[must_use]
+    pub fn spool_file(name: &str, damage: &str) -> Self {
+        Self {
+            attachment: name.to_owned(),
+            check: "spool file".into(),
+            expected: "a whole spool file".into(),
+            found: damage.to_owned(),
+        }
+    }
 }
 
 /// The reasons' names, for metrics and records.

@@ -1,5 +1,6 @@
 //! Chunks and event messages of one partition become envelopes. Pure: (message, offset, now) in, actions out.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -122,12 +123,7 @@ impl Assembly {
         if self.finished.contains(event_id) {
             return (Taken::Repeats, None);
         }
-        let begins = !self.open.contains_key(&event_id);
-        let open = self
-            .open
-            .entry(event_id)
-            .or_insert_with(|| OpenEvent::begun_at(offset, now));
-        open.saw(offset, now);
+        let (taken, open) = self.open_event(event_id, offset, now);
         if matches!(open.stage, Stage::InProcess) || open.has_chunk(&attachment, index) {
             return (Taken::Repeats, None);
         }
@@ -135,15 +131,7 @@ impl Assembly {
             .entry(attachment)
             .or_default()
             .insert(index, payload());
-        let action = open.hand_over_when_whole(event_id);
-        (
-            if begins {
-                Taken::Begins
-            } else {
-                Taken::Continues
-            },
-            action,
-        )
+        (taken, open.hand_over_when_whole(event_id))
     }
 
     /// Takes an event message. `payload` is the message's event JSON.
@@ -159,12 +147,7 @@ impl Assembly {
         if self.finished.contains(event_id) {
             return (Taken::Repeats, None);
         }
-        let begins = !self.open.contains_key(&event_id);
-        let open = self
-            .open
-            .entry(event_id)
-            .or_insert_with(|| OpenEvent::begun_at(offset, now));
-        open.saw(offset, now);
+        let (taken, open) = self.open_event(event_id, offset, now);
         match open.stage {
             Stage::Collecting => {}
             Stage::Waiting { .. } | Stage::InProcess => return (Taken::Repeats, None),
@@ -184,15 +167,25 @@ impl Assembly {
             event,
             until: now + LATE_CHUNK_WAIT,
         };
-        let action = open.hand_over_when_whole(event_id);
-        (
-            if begins {
-                Taken::Begins
-            } else {
-                Taken::Continues
-            },
-            action,
-        )
+        (taken, open.hand_over_when_whole(event_id))
+    }
+
+    /// The open event that a record at `offset` is of; begins it when there is none.
+    fn open_event(
+        &mut self,
+        event_id: EventId,
+        offset: i64,
+        now: Instant,
+    ) -> (Taken, &mut OpenEvent) {
+        let (taken, open) = match self.open.entry(event_id) {
+            Entry::Occupied(open) => (Taken::Continues, open.into_mut()),
+            Entry::Vacant(place) => {
+                let begun = OpenEvent::begun_at(offset, now);
+                (Taken::Begins, place.insert(begun))
+            }
+        };
+        open.saw(offset, now);
+        (taken, open)
     }
 
     /// What the passing of time brings: events whose late chunks did not come, chunks whose event did not come.
@@ -318,6 +311,10 @@ impl OpenEvent {
         entry: &AttachmentEntry,
         headers: &Headers,
     ) -> Result<Attachment, Failure> {
+        if let Some(damage) = &headers.spool_damage {
+            let corrupt = CorruptAttachment::spool_file(&entry.name, damage);
+            return Err(Failure::CorruptAttachment(corrupt));
+        }
         let mut content = Content::default();
         let received = self.chunks.get(&entry.id);
         for segment in received

@@ -1,15 +1,21 @@
 //! Deliveries from the spool directory: the files are read where they are, oldest first.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use shared::envelope::{AttachmentKind, Envelope};
 use shared::metrics::Metrics;
 use shared::outcome::{CorruptAttachment, Failure};
-use shared::spool::{SpoolDamage, SpoolDirectory, SpoolEntry};
+use shared::spool::{SpoolDamage, SpoolDirectory, SpoolEntry, SpooledUpload, UnreadEntry};
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{Assembled, Claim, Completion, Delivery, Incomplete};
+
+/// How long intake rests when the system has no means to read a file.
+const UNREADABLE_WAIT: Duration = Duration::from_secs(1);
 
 /// Takes uploads out of the spool.
 pub(crate) struct LocalIntake {
@@ -37,50 +43,52 @@ impl LocalIntake {
     }
 
     async fn delivery(&self, entry: SpoolEntry) -> Option<Delivery> {
-        let spool = self.spool.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let read = spool.read(&entry);
+            let read = entry.read();
             (entry, read)
         });
         // INVARIANT: reading does not panic, and blocking tasks are not cancelled.
         let (entry, read) = read.await.expect("reading a spool file does not panic");
         match read {
-            Ok(envelope) => {
-                let claim = Claim::Spool {
-                    spool: self.spool.clone(),
-                    entry,
-                };
-                let assembled = Assembled {
-                    envelope,
-                    incomplete: Vec::new(),
-                    offset: 0,
-                };
-                Some(Delivery {
-                    assembled,
-                    partition: None,
-                    completion: Completion::new(claim),
-                })
+            Ok(upload) => Some(self.whole(entry, upload)),
+            Err(UnreadEntry::Damaged(damage)) => self.damaged(entry, &damage).await,
+            Err(UnreadEntry::Unreadable(error)) => {
+                tracing::warn!(%error, name = entry.name(), "a spool file cannot be read now");
+                sleep(UNREADABLE_WAIT).await;
+                None
             }
-            Err(damage) => self.quarantine(entry, &damage),
         }
     }
 
+    /// An upload that can be read, if not in all parts: then the pipeline finds what changed by its hash.
+    fn whole(&self, entry: SpoolEntry, upload: SpooledUpload) -> Delivery {
+        let SpooledUpload {
+            mut envelope,
+            damage,
+        } = upload;
+        let claim = if damage.is_empty() {
+            // Verified a moment ago: once is enough.
+            for attachment in &mut envelope.attachments {
+                attachment.blake3 = None;
+            }
+            Claim::Spool(entry)
+        } else {
+            let damage: Vec<String> = damage.iter().map(ToString::to_string).collect();
+            self.kept(entry, damage.join("\n"))
+        };
+        delivery(envelope, Vec::new(), claim)
+    }
+
     /// A damaged file is kept aside, and its crash fails with what is wrong with it: its 200 has been given.
-    fn quarantine(&self, entry: SpoolEntry, damage: &SpoolDamage) -> Option<Delivery> {
-        self.metrics.spool_quarantined_files.inc();
-        match self.spool.quarantine(&entry, damage) {
-            Ok(kept) => {
-                tracing::error!(%damage, kept = %kept.display(), "a damaged spool file was set aside")
-            }
-            Err(error) => {
-                tracing::error!(%damage, %error, "a damaged spool file cannot be set aside")
-            }
-        }
+    async fn damaged(&self, entry: SpoolEntry, damage: &SpoolDamage) -> Option<Delivery> {
+        let damage = damage.to_string();
         let Some((project_id, event_id)) = entry.ids() else {
             tracing::error!(
                 ?entry,
                 "a spool file without an event id in its name has no outcome"
             );
+            let kept = Completion::new(self.kept(entry, damage));
+            kept.complete(Vec::new()).await;
             return None;
         };
         let envelope = Envelope {
@@ -91,25 +99,31 @@ impl LocalIntake {
             event: Bytes::from_static(b"{}"),
             attachments: Vec::new(),
         };
-        let failure = Failure::CorruptAttachment(CorruptAttachment {
-            attachment: entry.name().to_owned(),
-            check: "spool file".into(),
-            expected: "a whole spool file".into(),
-            found: damage.to_string(),
-        });
+        let corrupt = CorruptAttachment::spool_file(entry.name(), &damage);
         let incomplete = vec![Incomplete {
             kind: AttachmentKind::Minidump,
-            failure,
+            failure: Failure::CorruptAttachment(corrupt),
         }];
-        let assembled = Assembled {
+        Some(delivery(envelope, incomplete, self.kept(entry, damage)))
+    }
+
+    fn kept(&self, entry: SpoolEntry, damage: String) -> Claim {
+        Claim::Damaged {
+            entry,
+            damage,
+            metrics: self.metrics.clone(),
+        }
+    }
+}
+
+fn delivery(envelope: Envelope, incomplete: Vec<Incomplete>, claim: Claim) -> Delivery {
+    Delivery {
+        assembled: Assembled {
             envelope,
             incomplete,
             offset: 0,
-        };
-        Some(Delivery {
-            assembled,
-            partition: None,
-            completion: Completion::new(Claim::Quarantined),
-        })
+        },
+        partition: None,
+        completion: Completion::new(claim),
     }
 }

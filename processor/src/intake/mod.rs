@@ -11,7 +11,8 @@ mod watermark;
 use std::sync::Arc;
 
 use shared::kafka::Record;
-use shared::spool::{SpoolDirectory, SpoolEntry};
+use shared::metrics::Metrics;
+use shared::spool::SpoolEntry;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use assembly::{Assembled, Incomplete};
@@ -46,12 +47,13 @@ enum Claim {
         partition: i32,
         sealed: Sealed,
     },
-    Spool {
-        spool: SpoolDirectory,
+    Spool(SpoolEntry),
+    /// Its file is damaged: it is kept, not removed.
+    Damaged {
         entry: SpoolEntry,
+        damage: String,
+        metrics: Metrics,
     },
-    /// The file is in quarantine: there is nothing left to remove.
-    Quarantined,
 }
 
 impl Completion {
@@ -83,13 +85,32 @@ impl Completion {
                     );
                 }
             }
-            Some(Claim::Spool { spool, entry }) => {
-                let removed = tokio::task::spawn_blocking(move || spool.remove(entry)).await;
+            Some(Claim::Spool(entry)) => {
+                let removed = tokio::task::spawn_blocking(move || entry.remove()).await;
                 if let Ok(Err(error)) = removed {
                     tracing::error!(%error, "a finished upload stays in the spool; the next start will know it as finished");
                 }
             }
-            Some(Claim::Quarantined) | None => {}
+            Some(Claim::Damaged {
+                entry,
+                damage,
+                metrics,
+            }) => {
+                let kept = tokio::task::spawn_blocking(move || entry.set_aside(&damage)).await;
+                match kept {
+                    Ok(Ok(kept)) => {
+                        metrics.spool_quarantined_files.inc();
+                        tracing::error!(kept = %kept.display(), "a damaged spool file was set aside");
+                    }
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, "a damaged spool file cannot be set aside");
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "setting a file aside panicked; this is a bug")
+                    }
+                }
+            }
+            None => {}
         }
     }
 }
@@ -100,8 +121,8 @@ impl Drop for Completion {
             Some(Claim::Kafka { sealed, .. }) => {
                 tracing::info!(?sealed, "unfinished: it will be delivered again");
             }
-            Some(Claim::Spool { spool, entry }) => spool.put_back(entry),
-            Some(Claim::Quarantined) | None => {}
+            // Dropped, an entry waits again.
+            Some(Claim::Spool(_) | Claim::Damaged { .. }) | None => {}
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The topic's effective limit, followed while the process runs.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use shared::kafka::{Admin, KafkaError, ProducerBounds, RecordProducer};
 use shared::limits::{TOPIC_LIMIT_BYTES_MIN, TOPIC_LIMIT_REFRESH};
 use shared::metrics::Metrics;
 use shared::readiness::{Part, PartState, Readiness};
+use shared::services::Services;
 use shared::size_limit::TopicLimit;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
@@ -24,9 +25,29 @@ const DOUBT_INTERVAL: Duration = Duration::from_millis(250);
 pub(super) struct LimitWatch {
     current: watch::Receiver<Option<TopicLimit>>,
     doubted: Arc<Notify>,
+    answered: Arc<LastAnswer>,
+}
+
+/// When the broker answered last.
+#[derive(Debug, Default)]
+struct LastAnswer(Mutex<Option<Instant>>);
+
+impl LastAnswer {
+    fn get(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
 }
 
 impl LimitWatch {
+    /// Whether the broker has answered a question within that time.
+    pub(super) fn answered_within(&self, time: Duration) -> bool {
+        self.answered.get().is_some_and(|at| at.elapsed() <= time)
+    }
+
     /// The limit to cut by now.
     pub(super) fn current(&self) -> Option<TopicLimit> {
         *self.current.borrow()
@@ -51,14 +72,37 @@ impl LimitWatch {
 
 /// Reads the limit, and tells readiness and metrics.
 pub(super) struct LimitReader {
-    pub(super) admin: Admin,
-    pub(super) topic: String,
-    pub(super) readiness: Readiness,
-    pub(super) metrics: Metrics,
-    pub(super) placement: Arc<Placement>,
+    admin: Admin,
+    topic: String,
+    readiness: Readiness,
+    metrics: Metrics,
+    placement: Arc<Placement>,
+    answered: Arc<LastAnswer>,
 }
 
 impl LimitReader {
+    pub(super) fn new(
+        admin: Admin,
+        topic: &str,
+        services: &Services,
+        placement: Arc<Placement>,
+    ) -> Self {
+        Self {
+            admin,
+            topic: topic.to_owned(),
+            readiness: services.readiness.clone(),
+            metrics: services.metrics.clone(),
+            placement,
+            answered: Arc::default(),
+        }
+    }
+
+    /// The broker gives no answer.
+    pub(super) fn is_away(&self, error: &KafkaError) {
+        let state = PartState::not_ready(error.to_string());
+        self.readiness.set(Part::Broker, state);
+    }
+
     /// The topic's limit; `None` when it is too small to work with.
     pub(super) async fn read(&self) -> Result<Option<TopicLimit>, KafkaError> {
         let described = self
@@ -73,6 +117,7 @@ impl LimitReader {
                 self.readiness
                     .set(part, PartState::not_ready(error.to_string()));
             })?;
+        self.answered.is_now();
         for part in [Part::Broker, Part::Topic] {
             self.readiness.set(part, PartState::Ready);
         }
@@ -109,6 +154,7 @@ impl LimitFollower {
     ) -> (Self, LimitWatch) {
         let (current, watched) = watch::channel(limit);
         let doubted = Arc::new(Notify::new());
+        let answered = Arc::clone(&reader.answered);
         let follower = Self {
             reader,
             producer,
@@ -121,6 +167,7 @@ impl LimitFollower {
             LimitWatch {
                 current: watched,
                 doubted,
+                answered,
             },
         )
     }

@@ -1,11 +1,19 @@
 //! From envelope to receipt: the queue as the relay sees it.
+//!
+//! With Kafka, the [`courier`] carries an envelope to the topic and the receipt rests on the broker's confirmations. While
+//! the [`breaker`] is open, or when a confirmation does not come in time, it rests on a spool file instead, which the
+//! [`drain`] hands to the courier later. Without Kafka the spool is the queue.
 
+mod breaker;
+mod courier;
+mod drain;
 mod kafka;
 mod limit;
-mod local;
 mod placement;
 mod receipt;
 mod records;
+mod spooling;
+mod supervisor;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,30 +22,31 @@ use shared::config::Config;
 use shared::envelope::Envelope;
 use shared::id::EventId;
 use shared::kafka::KafkaError;
+use shared::metrics::Durable;
+use shared::readiness::{Need, Part};
 use shared::services::Services;
 use shared::spool::{Draft, SpoolDirectory, SpoolError};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use receipt::Receipt;
 
 use kafka::KafkaQueue;
-use local::LocalQueue;
+use spooling::SpoolWatch;
 
 /// Why an upload did not become durable. Never the client's fault: the answer is 503.
 #[derive(Debug, thiserror::Error)]
 pub enum DeliveryError {
     /// The broker had not confirmed everything by `relay.ack_deadline`.
-    #[error("kafka did not confirm the upload within {}s: {last}", .deadline.as_secs_f64())]
+    #[error("kafka did not confirm the upload within {}s", .deadline.as_secs_f64())]
     Unconfirmed {
         /// `relay.ack_deadline`
         deadline: Duration,
-        /// What the last attempt ended with.
-        last: String,
     },
-    /// The queue cannot take anything now.
-    #[error("the queue cannot take uploads: {0}")]
+    /// Kafka cannot take anything now.
+    #[error("kafka cannot take uploads: {0}")]
     Unavailable(String),
-    /// The local queue has no room or its volume failed.
+    /// The spool has no room or its volume failed.
     #[error(transparent)]
     Spool(#[from] SpoolError),
     /// What was received cannot be read back.
@@ -52,9 +61,11 @@ pub enum DeliveryError {
 #[derive(Clone)]
 pub struct Delivery(Arc<Queue>);
 
-enum Queue {
-    Kafka(KafkaQueue),
-    Local(LocalQueue),
+struct Queue {
+    kafka: Option<KafkaQueue>,
+    spool: SpoolDirectory,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Delivery {
@@ -66,44 +77,87 @@ impl Delivery {
         config: &Config,
         services: &Services,
         spool: SpoolDirectory,
-        shutdown: CancellationToken,
     ) -> Result<Self, KafkaError> {
-        let queue = match &config.kafka.brokers {
-            Some(_) => Queue::Kafka(KafkaQueue::open(config, services, shutdown).await?),
-            None => Queue::Local(LocalQueue::open(services, spool)),
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let kafka = match &config.kafka.brokers {
+            Some(_) => Some(KafkaQueue::open(config, services, &spool, &tasks, &stop).await?),
+            None => None,
         };
-        Ok(Self(Arc::new(queue)))
+        services.readiness.register(Part::Spool, Need::Required);
+        let watch = SpoolWatch {
+            spool: spool.clone(),
+            readiness: services.readiness.clone(),
+            metrics: services.metrics.clone(),
+        };
+        watch.look();
+        tasks.spawn(watch.run(stop.clone()));
+        tasks.close();
+        Ok(Self(Arc::new(Queue {
+            kafka,
+            spool,
+            tasks,
+            stop,
+        })))
     }
 
     /// An id for an upload that is coming in now.
     #[must_use]
     pub fn fresh_event_id(&self) -> EventId {
-        match &*self.0 {
-            Queue::Kafka(queue) => queue.fresh_event_id(),
-            Queue::Local(_) => EventId::random(),
+        match &self.0.kafka {
+            Some(queue) => queue.fresh_event_id(),
+            None => EventId::random(),
         }
     }
 
-    /// Makes the envelope durable. `draft` is the spool file that holds attachments which were not kept in memory.
+    /// A place in the spool for an upload of `bytes`, as far as is known before it is read.
+    ///
+    /// # Errors
+    /// [`SpoolError`] when there is no room and nothing but the spool could take it.
+    pub fn reserve(&self, bytes: u64) -> Result<Draft, SpoolError> {
+        match (self.0.spool.reserve(bytes), &self.0.kafka) {
+            // Kafka will take it, as far as we know.
+            (Err(_), Some(kafka)) if kafka.is_away().is_none() => Ok(self.0.spool.draft()),
+            (reserved, _) => reserved,
+        }
+    }
+
+    /// Makes the envelope durable. `draft` is its place in the spool, with those attachments that were not kept in
+    /// memory.
     ///
     /// # Errors
     /// [`DeliveryError`]: nobody may be told that the upload is safe.
     pub async fn publish(
         &self,
         envelope: Envelope,
-        draft: Option<Draft>,
+        draft: Draft,
     ) -> Result<Receipt, DeliveryError> {
-        match &*self.0 {
-            Queue::Kafka(queue) => queue.publish(&envelope).await,
-            Queue::Local(queue) => queue.publish(envelope, draft).await,
+        let durable = match &self.0.kafka {
+            None => Durable::Local,
+            Some(kafka) => match kafka.publish(&envelope).await {
+                Ok(receipt) => return Ok(receipt),
+                Err(why) => {
+                    tracing::debug!(%why, "to the spool");
+                    Durable::Spool
+                }
+            },
+        };
+        let stored = spooling::store(&self.0.spool, envelope, draft).await?;
+        Ok(Receipt::stored(&stored, durable))
+    }
+
+    /// From now on no upload waits for Kafka: what is not confirmed goes to the spool.
+    pub fn hurry(&self) {
+        if let Some(kafka) = &self.0.kafka {
+            kafka.hurry();
         }
     }
 
-    /// Waits until what was handed over is out of this process, and ends the tasks behind the queue.
+    /// Ends the tasks behind the queue. Call it when nothing is published any more.
     pub async fn close(&self) {
-        match &*self.0 {
-            Queue::Kafka(queue) => queue.close().await,
-            Queue::Local(_) => {}
+        self.0.stop.cancel();
+        self.0.tasks.wait().await;
+        if let Some(kafka) = &self.0.kafka {
+            kafka.close().await;
         }
     }
 }

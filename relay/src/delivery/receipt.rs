@@ -22,10 +22,10 @@ impl Receipt {
         }
     }
 
-    pub(super) fn queued(stored: &Stored) -> Self {
+    pub(super) fn stored(stored: &Stored, durable: Durable) -> Self {
         Self {
             event_id: stored.event_id(),
-            durable: Durable::Local,
+            durable,
         }
     }
 

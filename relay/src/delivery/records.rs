@@ -4,14 +4,15 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use shared::chunk::Cut;
 use shared::content::Content;
 use shared::envelope::{Attachment, AttachmentKind, Envelope, OVERFLOWED_EVENT};
-use shared::id::AttachmentId;
+use shared::id::{AttachmentId, EventId, ProjectId};
 use shared::kafka::Record;
 use shared::message::{
     AttachmentEntry, BLAKE3_HEADER, CHUNK_COUNT_HEADER, CHUNK_OFFSET_HEADER, ChunkHead,
-    EventMessage, TRACEPARENT_HEADER, write_checksums,
+    EventMessage, SPOOL_DAMAGE_HEADER, TRACEPARENT_HEADER, write_checksums,
 };
 use shared::size_limit::TopicLimit;
 
@@ -46,7 +47,7 @@ impl<'e> Sending<'e> {
         limit: TopicLimit,
         chunk_bytes_max: Option<u64>,
     ) -> Self {
-        let traceparent = traceparent(envelope);
+        let traceparent = traceparent(envelope.event_id);
         let mut sending = Self {
             envelope,
             topic,
@@ -213,6 +214,43 @@ impl Chunk {
     }
 }
 
+/// The event of an upload whose spool file cannot be read any more: the minidump in name only, and what is wrong with the
+/// file. It fits any limit that is worked with.
+pub(super) fn damage_record(
+    topic: Arc<str>,
+    (project_id, event_id): (ProjectId, EventId),
+    received_at: Timestamp,
+    file: &str,
+    damage: &str,
+) -> Record {
+    let minidump = AttachmentEntry {
+        id: AttachmentId::random(),
+        name: file.to_owned(),
+        content_type: None,
+        attachment_type: AttachmentKind::Minidump,
+        chunks: 0,
+        size: 0,
+        rate_limited: false,
+    };
+    let event = EventMessage {
+        event_id,
+        project_id,
+        start_time: received_at.as_second().max(0) as u64,
+        remote_addr: None,
+        payload: STAND_IN_EVENT,
+        attachments: vec![minidump],
+    };
+    Record {
+        topic,
+        key: *event_id.as_bytes(),
+        headers: vec![
+            (SPOOL_DAMAGE_HEADER, damage.to_owned()),
+            (TRACEPARENT_HEADER, traceparent(event_id)),
+        ],
+        value: event.encode(),
+    }
+}
+
 /// The attachment under a fresh id, so that its chunks never mix with those of an earlier sending.
 fn sent_again(attachment: &Attachment, chunk_bytes: NonZeroU32) -> (Attachment, Cut) {
     let cut = Cut::new(attachment.content.len(), chunk_bytes);
@@ -226,8 +264,8 @@ fn sent_again(attachment: &Attachment, chunk_bytes: NonZeroU32) -> (Attachment, 
 }
 
 /// W3C trace context whose trace id is the event id, so that traces and logs are found by the same word.
-fn traceparent(envelope: &Envelope) -> String {
-    let trace = envelope.event_id.simple();
+fn traceparent(event_id: EventId) -> String {
+    let trace = event_id.simple();
     format!("00-{trace}-{}-01", &trace[16..])
 }
 

@@ -55,9 +55,12 @@ async fn take(
         project_id,
         remote_addr: peer.map(|peer| peer.0.ip().to_canonical().to_string()),
     };
+    let length = app.intake.check_head(&head.headers)?;
+    let draft = app.delivery.reserve(length.unwrap_or_default());
+    let draft = draft.map_err(Rejection::Spool)?;
     let upload = app
         .intake
-        .receive_minidump(sender, &head.headers, body)
+        .receive_minidump(sender, &head.headers, body, draft)
         .await?;
     publish(app, Endpoint::Minidump, upload).await
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use shared::config::{ByteSize, Config, UploadLimits};
 use shared::id::ProjectId;
 use shared::metrics::Metrics;
+use shared::spool::SpoolDirectory;
 use tokio::io::AsyncReadExt;
 
 use super::*;
@@ -62,7 +63,7 @@ impl Given {
         config.data.dir = dir.path().to_owned();
         config.spool.min_free_bytes = ByteSize::bytes(0);
         let spool = SpoolDirectory::open(&config).expect("a spool");
-        let intake = Intake::new(self.limits, spool, 16 << 20, &Metrics::default());
+        let intake = Intake::new(self.limits, 16 << 20, &Metrics::default());
         let pieces = self.pieces.into_iter().map(Ok::<_, std::io::Error>);
         let mut body = Body::from_stream(stream::iter(pieces));
         let sender = Sender {
@@ -70,7 +71,7 @@ impl Given {
             project_id: ProjectId::new(1).expect("not zero"),
             remote_addr: Some("192.0.2.1".into()),
         };
-        block_on(intake.receive_minidump(sender, &self.headers, &mut body))
+        block_on(intake.receive_minidump(sender, &self.headers, &mut body, spool.draft()))
     }
 
     fn refused(self) -> Rejection {
@@ -188,7 +189,7 @@ fn a_large_dump_is_in_a_draft() {
     let sent = dump(5_000_000);
     let received = Given::form(&[dump_part(&sent)]).cut_into(65_524).receive();
     let received = received.expect("accepted");
-    assert!(received.draft.is_some());
+    assert!(received.draft.has_file());
     assert_eq!(
         content(received.envelope.minidump().expect("a minidump")),
         sent

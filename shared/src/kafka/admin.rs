@@ -1,5 +1,6 @@
 //! Administrative questions: does a topic exist, what is its effective limit, make it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -12,7 +13,7 @@ use crate::config::KafkaConfig;
 use crate::limits::ADMIN_REQUEST_TIMEOUT;
 
 /// The one administrative client of the process.
-pub struct Admin(AdminClient<DefaultClientContext>);
+pub struct Admin(Arc<AdminClient<DefaultClientContext>>);
 
 /// What the cluster says of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Admin {
     pub fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
         let client = settings::admin(config).create();
         client
-            .map(Self)
+            .map(|client| Self(Arc::new(client)))
             .map_err(|error| KafkaError::from_client("making an admin client", &error))
     }
 
@@ -102,7 +103,7 @@ impl Admin {
             ),
         })?;
         Ok(TopicDescription {
-            partitions: self.partitions(topic)?,
+            partitions: self.partitions(topic).await?,
             max_message_bytes,
             cleanup_policy: text("cleanup.policy"),
             retention: text("retention.ms").parse().ok().map(Duration::from_millis),
@@ -110,18 +111,20 @@ impl Admin {
         })
     }
 
-    fn partitions(&self, topic: &str) -> Result<usize, KafkaError> {
-        let metadata = self
-            .0
-            .inner()
-            .fetch_metadata(Some(topic), ADMIN_REQUEST_TIMEOUT);
-        let metadata =
-            metadata.map_err(|error| KafkaError::from_client("reading metadata", &error))?;
-        Ok(metadata
-            .topics()
-            .iter()
-            .find(|found| found.name() == topic)
-            .map_or(0, |found| found.partitions().len()))
+    async fn partitions(&self, topic: &str) -> Result<usize, KafkaError> {
+        let (client, topic) = (Arc::clone(&self.0), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            let metadata = client
+                .inner()
+                .fetch_metadata(Some(&topic), ADMIN_REQUEST_TIMEOUT)?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            Ok(found.map_or(0, |found| found.partitions().len()))
+        });
+        let partitions = asked.await.map_err(|error| KafkaError::Unavailable {
+            doing: "reading metadata",
+            error: error.to_string(),
+        })?;
+        partitions.map_err(|error| KafkaError::from_client("reading metadata", &error))
     }
 
     /// Makes a topic. `Ok(false)` when it exists.

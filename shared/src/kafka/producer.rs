@@ -8,7 +8,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 /// How long one look at the delivery reports lasts.
 const POLL: Duration = Duration::from_millis(50);
 /// How long a producer that was replaced may take to deliver what it still holds.
-const RETIREMENT: Duration = Duration::from_secs(60);
+const RETIREMENT: Duration = Duration::from_secs(30);
 /// What a record costs librdkafka besides its bytes.
 const RECORD_MEMORY_BYTES: usize = 512;
 
@@ -78,7 +78,7 @@ impl Delivered {
 }
 
 /// How the producer is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerHealth {
     /// Records without a report.
     pub unconfirmed: u64,
@@ -88,6 +88,12 @@ pub struct ProducerHealth {
     pub oldest: Duration,
     /// Since when the polling thread has not looked at reports.
     pub silent: Duration,
+    /// Records confirmed so far.
+    pub confirmed: u64,
+    /// Why this client will never send anything again, when that is so.
+    pub lost: Option<String>,
+    /// What the cluster has against us, as the last connection was told: rights, credentials, certificates.
+    pub refusal: Option<String>,
 }
 
 /// The producer. Cloning shares it.
@@ -115,6 +121,8 @@ struct Watch {
     start: Instant,
     oldest: OldestUnconfirmed,
     heartbeat_millis: AtomicU64,
+    confirmed: AtomicU64,
+    refusal: Mutex<Option<String>>,
     metrics: Metrics,
 }
 
@@ -139,6 +147,9 @@ impl ClientContext for Reports {
 
     fn error(&self, error: ClientError, reason: &str) {
         tracing::warn!(%error, reason, "kafka producer");
+        if let KafkaError::Misconfigured { .. } = KafkaError::from_client("connecting", &error) {
+            self.watch.set_refusal(Some(format!("{error}: {reason}")));
+        }
     }
 }
 
@@ -154,6 +165,9 @@ impl ProducerContext for Reports {
             Err((error, _)) => Err(RefusedRecord::from_client(error)),
         };
         self.watch.oldest.remove(inflight.slot);
+        if report.is_ok() {
+            self.watch.confirmed.fetch_add(1, Ordering::Relaxed);
+        }
         self.watch
             .metrics
             .delivery_latency_seconds
@@ -198,6 +212,8 @@ impl RecordProducer {
             start,
             oldest: OldestUnconfirmed::new(start),
             heartbeat_millis: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+            refusal: Mutex::new(None),
             metrics,
         });
         let generation = Generation::start(config, bounds, role, &watch)?;
@@ -272,8 +288,8 @@ impl RecordProducer {
         self.replace(bounds)
     }
 
-    /// Replaces the client whatever its state. What the old one holds and cannot deliver in a minute is reported as
-    /// unconfirmed.
+    /// Replaces the client whatever its state. What the old one holds and cannot deliver in half a minute is reported as
+    /// unconfirmed. One task at most may decide on it: whoever only has a record that failed waits for the new client.
     ///
     /// # Errors
     /// [`KafkaError::Misconfigured`]; the old client then stays.
@@ -287,9 +303,11 @@ impl RecordProducer {
             .0
             .generation
             .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner);
         let previous = std::mem::replace(&mut *current, next);
+        drop(current);
         previous.retired.store(true, Ordering::Release);
+        self.0.watch.set_refusal(None);
         Ok(())
     }
 
@@ -307,6 +325,9 @@ impl RecordProducer {
                 .saturating_sub(self.0.permits.available_permits()),
             oldest: watch.oldest.age(now),
             silent: (now - watch.start).saturating_sub(heartbeat),
+            confirmed: watch.confirmed.load(Ordering::Relaxed),
+            lost: self.generation().lost(),
+            refusal: watch.refusal().clone(),
         }
     }
 
@@ -328,8 +349,18 @@ impl RecordProducer {
                 .0
                 .generation
                 .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
+                .unwrap_or_else(PoisonError::into_inner),
         )
+    }
+}
+
+impl Watch {
+    fn refusal(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_refusal(&self, refusal: Option<String>) {
+        *self.refusal() = refusal;
     }
 }
 
@@ -337,7 +368,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         self.generation
             .get_mut()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .unwrap_or_else(PoisonError::into_inner)
             .retired
             .store(true, Ordering::Release);
     }
@@ -369,6 +400,11 @@ impl Generation {
                 error: error.to_string(),
             })?;
         Ok(generation)
+    }
+
+    fn lost(&self) -> Option<String> {
+        let (code, text) = self.client.client().fatal_error()?;
+        Some(format!("{code}: {text}"))
     }
 
     fn poll_until_retired(&self, watch: &Watch) {

@@ -87,10 +87,18 @@ metric_set! {
     "Uploads sent again from what the relay holds"
     upload_resends: Counter = Counter::default();
 
-    "Uploads in the spool"
+    "Whether uploads go to the spool because Kafka does not confirm: 1 or 0"
+    breaker_open: Gauge = Gauge::default();
+    "Kafka producers replaced because they were lost or stuck"
+    producer_rebuilds: Counter = Counter::default();
+    "Uploads that wait in the spool: for Kafka, or for the processor where there is no Kafka"
     spool_files: Gauge = Gauge::default();
-    "Bytes of the spool's files"
+    "Bytes of the spool's files, those being received and promised included"
     spool_bytes: Gauge = Gauge::default();
+    "Age of the oldest upload in the spool"
+    spool_oldest_seconds: SecondsGauge = Gauge::default();
+    "Uploads that went from the spool to Kafka"
+    drained_uploads: Counter = Counter::default();
     "Damaged files set aside in the spool's quarantine"
     spool_quarantined_files: Gauge = Gauge::default();
 

@@ -50,6 +50,16 @@ pub enum SpoolDamage {
         /// Where the contents end.
         contents_end: u64,
     },
+    /// A content is not the one that was written.
+    #[error("expected {name:?} with BLAKE3 {expected}, found {found}")]
+    ContentChanged {
+        /// The attachment's name.
+        name: String,
+        /// As the manifest says.
+        expected: blake3::Hash,
+        /// Of what is there.
+        found: blake3::Hash,
+    },
     /// The file system failed.
     #[error("reading it: {0}")]
     Unreadable(#[from] std::io::Error),
@@ -63,6 +73,7 @@ pub(super) struct Manifest {
     pub(super) received_at: Timestamp,
     pub(super) remote_addr: Option<String>,
     pub(super) event: Vec<Run>,
+    pub(super) event_blake3: Option<String>,
     pub(super) attachments: Vec<AttachmentManifest>,
 }
 

@@ -5,13 +5,16 @@
 
 mod directory;
 mod draft;
+mod entry;
 mod format;
+mod space;
 
-pub use directory::{SpoolDirectory, SpoolEntry, SpoolUsage, Stored};
+pub use directory::{SpoolDirectory, SpoolUsage, Stored};
 pub use draft::Draft;
+pub use entry::{SpoolEntry, SpooledUpload};
 pub use format::SpoolDamage;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 /// Why the spool does not take or give something.
@@ -34,6 +37,12 @@ pub enum SpoolError {
         free: u64,
         /// The bound.
         min: u64,
+    },
+    /// A sync has failed: what was promised to be on the disk may not be.
+    #[error("the spool's volume is not trusted since a sync failed: {why}")]
+    Untrusted {
+        /// The failure.
+        why: String,
     },
     /// Another process has it.
     #[error(
@@ -66,6 +75,30 @@ impl SpoolError {
             error,
         }
     }
+
+    /// Whether room is all it lacks.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } | Self::NoSpace { .. } => true,
+            Self::Io { error, .. } => matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ),
+            Self::Untrusted { .. } | Self::Held { .. } => false,
+        }
+    }
+}
+
+/// Why a taken upload was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadEntry {
+    /// No upload can be read from its file any more.
+    #[error(transparent)]
+    Damaged(SpoolDamage),
+    /// The system has no means to read it now.
+    #[error("reading it: {0}")]
+    Unreadable(io::Error),
 }
 
 #[cfg(test)]

@@ -83,20 +83,22 @@ fn assert_same(read: &Envelope, written: &Envelope) {
 async fn an_upload_received_into_a_draft_is_stored_without_being_copied() {
     let fixture = Fixture::new();
     let spool = SpoolDirectory::open(&fixture.config).expect("opened");
-    let mut draft = spool.draft().expect("a draft");
+    let mut draft = spool.draft();
     let dump = vec![7; 300_000];
     let offset = draft.append(&dump).expect("written");
     let mut content = Content::default();
     content.push(draft.segment(offset, dump.len() as u64));
     let written = envelope(&[content, Content::from(b"log".to_vec())], 1);
-    let stored = spool.store(&written, Some(draft)).expect("stored");
+    let stored = spool.store(&written, draft).expect("stored");
     assert_eq!(stored.event_id(), written.event_id);
     assert!(spool.usage().bytes < 310_000, "{:?}", spool.usage());
     let entry = spool.take().await;
     assert_eq!(entry.ids(), Some((written.project_id, written.event_id)));
     assert_eq!(entry.received_at(), Some(written.received_at));
-    assert_same(&spool.read(&entry).expect("undamaged"), &written);
-    spool.remove(entry).expect("removed");
+    let read = entry.read().expect("readable");
+    assert!(read.damage.is_empty(), "{:?}", read.damage);
+    assert_same(&read.envelope, &written);
+    entry.remove().expect("removed");
     assert_eq!(spool.usage().bytes, 0);
     assert!(fixture.ready_files().is_empty());
 }
@@ -110,21 +112,18 @@ async fn uploads_outlive_the_process_and_come_oldest_first_while_drafts_do_not()
         .map(|millis| envelope(&[Content::from(vec![1; 10])], millis))
         .collect();
     for envelope in &written {
-        spool.store(envelope, None).expect("stored");
+        spool.store(envelope, spool.draft()).expect("stored");
     }
-    std::mem::forget(
-        spool
-            .draft()
-            .expect("a draft that its process never finished"),
-    );
+    let mut unfinished = spool.draft();
+    unfinished.append(b"half of").expect("written");
+    std::mem::forget(unfinished);
     drop(spool);
     let spool = SpoolDirectory::open(&fixture.config).expect("opened again");
     for expected in [1, 2, 0] {
         let entry = spool.take().await;
-        assert_eq!(
-            spool.read(&entry).expect("undamaged").event_id,
-            written[expected].event_id
-        );
+        let read = entry.read().expect("readable");
+        assert_eq!(read.envelope.event_id, written[expected].event_id);
+        entry.remove().expect("removed");
     }
     let incoming = fixture.config.data.dir.join("spool/incoming");
     assert_eq!(fs::read_dir(incoming).expect("listed").count(), 0);
@@ -147,7 +146,7 @@ fn a_full_spool_refuses_and_gives_all_space_back() {
     fixture.config.spool.max_bytes = ByteSize::bytes(10_000);
     let spool = SpoolDirectory::open(&fixture.config).expect("opened");
     let large = envelope(&[Content::from(vec![0; 20_000])], 1);
-    let error = spool.store(&large, None).expect_err("too large");
+    let error = spool.store(&large, spool.draft()).expect_err("too large");
     assert!(
         matches!(error, SpoolError::Full { max: 10_000, .. }),
         "{error}"
@@ -158,7 +157,7 @@ fn a_full_spool_refuses_and_gives_all_space_back() {
     drop(spool);
     fixture.config.spool.min_free_bytes = ByteSize::bytes(u64::MAX);
     let spool = SpoolDirectory::open(&fixture.config).expect("opened");
-    assert!(matches!(spool.check(), Err(SpoolError::NoSpace { .. })));
+    assert!(matches!(spool.check(0), Err(SpoolError::NoSpace { .. })));
 }
 
 proptest! {
@@ -172,7 +171,7 @@ proptest! {
         let fixture = Fixture::new();
         let spool = SpoolDirectory::open(&fixture.config).expect("opened");
         let written = envelope(&[Content::from(dump)], 1);
-        spool.store(&written, None).expect("stored");
+        spool.store(&written, spool.draft()).expect("stored");
         let path = fixture.ready_files().swap_remove(0);
         let mut bytes = fs::read(&path).expect("read");
         let at = ((bytes.len() - 1) as f64 * position) as usize;
@@ -180,19 +179,46 @@ proptest! {
         fs::write(&path, &bytes).expect("written");
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let entry = runtime.block_on(spool.take());
-        match spool.read(&entry) {
-            // A flip in the contents is not the manifest's business: the attachment's own hash tells.
+        let reason = match entry.read() {
             Ok(read) => {
-                prop_assert!(!tear);
-                let changed = read.event != written.event
-                    || read.attachments.iter().any(|a| Some(blake3::hash(&whole(&a.content))) != a.blake3);
-                prop_assert!(changed);
+                prop_assert!(!tear && !read.damage.is_empty());
+                read.damage[0].to_string()
             }
-            Err(damage) => {
-                let kept = spool.quarantine(&entry, &damage).expect("moved");
-                prop_assert_eq!(fs::read(kept).expect("kept"), bytes);
-                prop_assert!(fixture.ready_files().is_empty());
-            }
-        }
+            Err(error) => error.to_string(),
+        };
+        let kept = entry.set_aside(&reason).expect("moved");
+        prop_assert_eq!(fs::read(kept).expect("kept"), bytes);
+        prop_assert!(fixture.ready_files().is_empty());
+        prop_assert_eq!((spool.usage().bytes, spool.quarantined_files().expect("listed")), (0, 1));
     }
+}
+
+#[tokio::test]
+async fn an_upload_that_was_taken_and_not_dealt_with_waits_again() {
+    let fixture = Fixture::new();
+    let spool = SpoolDirectory::open(&fixture.config).expect("opened");
+    for millis in [10, 20] {
+        let written = envelope(&[Content::from(vec![1; 10])], millis);
+        spool.store(&written, spool.draft()).expect("stored");
+    }
+    let oldest = spool.take().await;
+    assert_eq!(
+        (spool.usage().files, spool.usage().oldest),
+        (2, oldest.received_at())
+    );
+    let name = oldest.name().to_owned();
+    drop(oldest);
+    assert_eq!(spool.take().await.name(), name);
+}
+
+#[test]
+fn what_was_reserved_is_there_when_it_is_needed() {
+    let mut fixture = Fixture::new();
+    fixture.config.spool.max_bytes = ByteSize::bytes(100_000);
+    let spool = SpoolDirectory::open(&fixture.config).expect("opened");
+    let reserved = spool.reserve(60_000).expect("room");
+    assert!(spool.reserve(60_000).is_err());
+    let written = envelope(&[Content::from(vec![0; 50_000])], 1);
+    spool.store(&written, reserved).expect("stored");
+    assert!(spool.usage().bytes < 52_000, "{:?}", spool.usage());
 }

@@ -1,0 +1,204 @@
+//! The spool's bounds, and what of them is taken or promised. Taking and giving back are counts, never locks.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::SpoolError;
+use crate::config::SpoolConfig;
+
+/// How long a reading of the volume's free space is good for.
+const FREE_SPACE_FRESH: Duration = Duration::from_millis(250);
+/// No reading yet.
+const NEVER: u64 = u64::MAX;
+
+/// The spool's bounds and what of them is taken.
+#[derive(Debug)]
+pub(super) struct Space {
+    dir: PathBuf,
+    bytes_max: u64,
+    free_bytes_min: u64,
+    /// Of files that are there or promised.
+    used: AtomicU64,
+    /// Of those, the bytes that are not written yet: the volume does not know of them.
+    promised: AtomicU64,
+    start: Instant,
+    /// When the volume was asked last, in milliseconds since `start`, and what it said.
+    asked_millis: AtomicU64,
+    free_bytes: AtomicU64,
+    /// What made the volume untrusted, once something has.
+    distrust: OnceLock<String>,
+}
+
+impl Space {
+    /// The space of `dir`, whose files have `used` bytes.
+    pub(super) fn new(config: &SpoolConfig, dir: PathBuf, used: u64) -> Self {
+        Self {
+            dir,
+            bytes_max: config.max_bytes.get(),
+            free_bytes_min: config.min_free_bytes.get(),
+            used: AtomicU64::new(used),
+            promised: AtomicU64::new(0),
+            start: Instant::now(),
+            asked_millis: AtomicU64::new(NEVER),
+            free_bytes: AtomicU64::new(0),
+            distrust: OnceLock::new(),
+        }
+    }
+
+    /// A reservation of nothing yet.
+    pub(super) fn reservation(self: &Arc<Self>) -> SpaceReservation {
+        SpaceReservation {
+            space: Arc::clone(self),
+            promised: 0,
+            written: 0,
+        }
+    }
+
+    /// Bytes of files that are there or promised.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether so many more bytes could be promised.
+    pub(super) fn check(&self, bytes: u64) -> Result<(), SpoolError> {
+        if let Some(why) = self.distrust.get() {
+            return Err(SpoolError::Untrusted { why: why.clone() });
+        }
+        let used = self.used_bytes();
+        if used.saturating_add(bytes) > self.bytes_max {
+            let max = self.bytes_max;
+            return Err(SpoolError::Full { used, max });
+        }
+        let promised = self.promised.load(Ordering::Relaxed);
+        let free = self.free_bytes()?.saturating_sub(promised);
+        if free.saturating_sub(bytes) < self.free_bytes_min {
+            let min = self.free_bytes_min;
+            return Err(SpoolError::NoSpace { free, min });
+        }
+        Ok(())
+    }
+
+    /// What was promised to be on the disk may not be: nothing is promised any more until a restart. Linux forgets which
+    /// pages it could not write, so that a later sync that succeeds means nothing.
+    pub(super) fn distrust(&self, why: &SpoolError) {
+        if self.distrust.set(why.to_string()).is_ok() {
+            tracing::error!(%why, "the spool's volume is not trusted any more; check the disk, then restart");
+        }
+    }
+
+    /// Bytes of files that are no longer there.
+    pub(super) fn release(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn free_bytes(&self) -> Result<u64, SpoolError> {
+        let now = self.start.elapsed().as_millis() as u64;
+        let asked = self.asked_millis.load(Ordering::Acquire);
+        if asked != NEVER && now.saturating_sub(asked) < FREE_SPACE_FRESH.as_millis() as u64 {
+            return Ok(self.free_bytes.load(Ordering::Relaxed));
+        }
+        let volume = rustix::fs::statvfs(&self.dir).map_err(|error| {
+            SpoolError::io("asking for the free space of", &self.dir)(error.into())
+        })?;
+        let free = volume.f_bavail * volume.f_frsize;
+        self.free_bytes.store(free, Ordering::Relaxed);
+        self.asked_millis.store(now, Ordering::Release);
+        Ok(free)
+    }
+}
+
+/// A part of the spool's space; given back when dropped, unless kept.
+#[derive(Debug)]
+pub(super) struct SpaceReservation {
+    space: Arc<Space>,
+    promised: u64,
+    written: u64,
+}
+
+impl SpaceReservation {
+    /// Has so many more bytes promised.
+    pub(super) fn promise(&mut self, bytes: u64) -> Result<(), SpoolError> {
+        self.space.check(bytes)?;
+        self.space.used.fetch_add(bytes, Ordering::Relaxed);
+        self.space.promised.fetch_add(bytes, Ordering::Relaxed);
+        self.promised += bytes;
+        Ok(())
+    }
+
+    /// So many bytes are about to be written: those promised first, more when there is room.
+    pub(super) fn write(&mut self, bytes: u64) -> Result<(), SpoolError> {
+        let missing = bytes.saturating_sub(self.promised);
+        if missing > 0 {
+            self.promise(missing)?;
+        }
+        self.space.promised.fetch_sub(bytes, Ordering::Relaxed);
+        self.promised -= bytes;
+        self.written += bytes;
+        Ok(())
+    }
+
+    /// What is written stays: its space belongs to the file from now on.
+    pub(super) fn keep_written(&mut self) {
+        self.written = 0;
+    }
+
+    /// The space this is a part of.
+    pub(super) fn space(&self) -> &Space {
+        &self.space
+    }
+}
+
+impl Drop for SpaceReservation {
+    fn drop(&mut self) {
+        self.space
+            .promised
+            .fetch_sub(self.promised, Ordering::Relaxed);
+        self.space.release(self.promised + self.written);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ByteSize;
+
+    fn space(max: u64) -> Arc<Space> {
+        let config = SpoolConfig {
+            max_bytes: ByteSize::bytes(max),
+            min_free_bytes: ByteSize::bytes(0),
+        };
+        Arc::new(Space::new(&config, std::env::temp_dir(), 0))
+    }
+
+    #[test]
+    fn what_is_promised_is_taken_until_it_is_dropped() {
+        let space = space(100);
+        let mut first = space.reservation();
+        first.promise(60).expect("room");
+        let mut second = space.reservation();
+        assert!(matches!(
+            second.promise(50),
+            Err(SpoolError::Full { used: 60, max: 100 })
+        ));
+        first.write(70).expect("ten more");
+        assert_eq!(space.used_bytes(), 70);
+        first.keep_written();
+        drop(first);
+        assert_eq!(space.used_bytes(), 70);
+        second.promise(30).expect("the rest");
+        drop(second);
+        assert_eq!(space.used_bytes(), 70);
+        assert_eq!(space.promised.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_untrusted_volume_promises_nothing() {
+        let space = space(100);
+        space.distrust(&SpoolError::io("syncing", "a-file")(std::io::Error::other(
+            "EIO",
+        )));
+        assert!(matches!(space.check(1), Err(SpoolError::Untrusted { .. })));
+    }
+}
