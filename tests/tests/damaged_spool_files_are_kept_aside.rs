@@ -58,13 +58,12 @@ fn upload(scale: &Scale, stack: &Stack) -> Tally {
 fn damage(relay: &Role, tally: &Tally) -> Vec<String> {
     let files = relay.spool_files("ready");
     assert_eq!(files.len() as u64, UPLOADS, "every upload has its file");
-    let ways: [fn(&mut Vec<u8>); 3] = [tear, change_dump, change_manifest];
+    let ways: [fn(Vec<u8>) -> Vec<u8>; 3] = [tear, change_dump, change_manifest];
     let damaged = ways.iter().zip(tally.promises.iter().skip(2).step_by(2));
     let ids = damaged.map(|(way, promise)| {
         let file = file_of(&files, &promise.id);
-        let mut bytes = fs::read(file).expect("a spool file can be read");
-        way(&mut bytes);
-        fs::write(file, bytes).expect("a spool file can be written");
+        let bytes = fs::read(file).expect("a spool file can be read");
+        fs::write(file, way(bytes)).expect("a spool file can be written");
         promise.id.clone()
     });
     ids.collect()
@@ -109,16 +108,19 @@ fn file_of<'a>(files: &'a [PathBuf], id: &str) -> &'a Path {
         .unwrap_or_else(|| panic!("no file of {id} in {files:?}"))
 }
 
-fn tear(bytes: &mut Vec<u8>) {
+fn tear(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes.truncate(bytes.len() / 2);
+    bytes
 }
 
-fn change_dump(bytes: &mut Vec<u8>) {
+fn change_dump(mut bytes: Vec<u8>) -> Vec<u8> {
     let start = bytes.windows(4).position(|four| four == b"MDMP");
     bytes[start.expect("the dump is in the file as it is") + DUMP_BYTES / 2] ^= 1;
+    bytes
 }
 
-fn change_manifest(bytes: &mut Vec<u8>) {
+fn change_manifest(mut bytes: Vec<u8>) -> Vec<u8> {
     let at = bytes.len() - TRAILER_BYTES - 20;
     bytes[at] ^= 1;
+    bytes
 }
