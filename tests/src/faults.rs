@@ -20,8 +20,10 @@ pub enum Fault {
     Delay(Duration),
     /// Nothing passes, nobody is told: connections stay open.
     BlackHole,
-    /// Open connections are closed, new ones too.
+    /// Open connections are closed in good order, new ones too.
     Refuse,
+    /// Open connections are reset, new ones too: what was on its way is gone.
+    Reset,
     /// What the client sends passes; at the first byte of an answer the connection is closed instead.
     CutAnswers,
 }
@@ -99,8 +101,13 @@ fn accept(listener: &TcpListener, target: &str, state: &Arc<State>) {
             break;
         }
         let Ok(client) = client else { continue };
-        if state.fault() == Fault::Refuse {
-            continue;
+        match state.fault() {
+            Fault::Refuse => continue,
+            Fault::Reset => {
+                reset_on_close(&client);
+                continue;
+            }
+            Fault::None | Fault::Delay(_) | Fault::BlackHole | Fault::CutAnswers => {}
         }
         let Ok(server) = TcpStream::connect(target) else {
             continue;
@@ -126,6 +133,12 @@ fn pump(mut from: TcpStream, mut to: TcpStream, answers: bool, state: &State) {
         let fault = state.fault();
         match fault {
             Fault::Refuse => break,
+            Fault::Reset => {
+                // The other direction's pump does the same; the last to let go of a socket resets its connection.
+                reset_on_close(&from);
+                reset_on_close(&to);
+                return;
+            }
             Fault::BlackHole => {
                 thread::park_timeout(LOOK);
                 continue;
@@ -150,7 +163,12 @@ fn pump(mut from: TcpStream, mut to: TcpStream, answers: bool, state: &State) {
             break;
         }
     }
-    // Either may be closed already.
+    // Either side may be closed already.
     from.shutdown(Shutdown::Both).ok();
     to.shutdown(Shutdown::Both).ok();
+}
+
+fn reset_on_close(socket: &TcpStream) {
+    rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO))
+        .expect("a socket can be told how to close");
 }

@@ -2,6 +2,7 @@
 //! foreign producers send, and reads back what arrived. Everything here panics with a sentence: a test has no caller
 //! that could handle an error.
 
+pub mod conservation;
 pub mod crashing;
 pub mod crashpad;
 pub mod dumps;
@@ -17,5 +18,6 @@ pub mod process;
 pub mod redis;
 pub mod settings;
 pub mod stack;
+pub mod volume;
 pub mod wait;
 pub mod wire;

@@ -81,6 +81,27 @@ impl Process {
         self.signal(Signal::CONT);
     }
 
+    /// Stops the children of the process in place (SIGSTOP) and says how many there are. They die with it.
+    pub fn freeze_children(&self) -> usize {
+        let tasks = format!("/proc/{}/task", self.id());
+        let tasks = fs::read_dir(&tasks).unwrap_or_else(|error| panic!("{tasks}: {error}"));
+        let children: Vec<i32> = tasks
+            .flatten()
+            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+            .flat_map(|list| {
+                let numbers = list.split_whitespace().map(str::parse);
+                numbers
+                    .map(|id| id.expect("a process id"))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        for child in &children {
+            let pid = Pid::from_raw(*child).expect("a process id");
+            kill_process(pid, Signal::STOP).expect("a child can be stopped");
+        }
+        children.len()
+    }
+
     /// The exit status, when the process has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be asked")

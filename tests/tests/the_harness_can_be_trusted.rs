@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use harness::faults::{Fault, Proxy};
+use harness::faults::Fault;
 use harness::kafka::{self, Broker, Isolation, Topics};
-use harness::{crashing, dumps, environment, ports, wire};
+use harness::{crashing, dumps, environment, wire};
 
 #[test]
 fn a_topic_has_the_limit_it_was_given_and_the_limit_moves() {
@@ -70,11 +70,7 @@ fn a_crashing_child_leaves_a_dump() {
 
 #[test]
 fn a_proxy_cuts_the_answer_after_the_request_went_through() {
-    let port = ports::free();
-    let proxied = ports::free();
-    let mut broker = Broker::start_at(&environment::kafka_libs(), port, proxied);
-    // The broker sends its clients to the proxy: without it nobody gets past the first connection.
-    let proxy = Proxy::start(proxied, &broker.address());
+    let (mut broker, proxy) = Broker::start_behind_proxy(&environment::kafka_libs());
     let address = proxy.address();
     kafka::create(&address, "proxied", 1, None);
     kafka::produce(&address, "proxied", 0, b"key", b"value", &[]);
@@ -82,6 +78,10 @@ fn a_proxy_cuts_the_answer_after_the_request_went_through() {
     assert!(kafka::ping(&address).is_err(), "no answer comes through");
     proxy.set(Fault::BlackHole);
     assert!(kafka::ping(&address).is_err(), "nothing comes through");
+    proxy.set(Fault::Reset);
+    assert!(kafka::ping(&address).is_err(), "every connection is reset");
+    let straight = kafka::ping(&broker.address());
+    assert_eq!(straight, Ok(()), "without the proxy there is no fault");
     proxy.set(Fault::Delay(Duration::from_millis(50)));
     let read = kafka::read_all(&address, "proxied", Isolation::Committed);
     assert_eq!(read.len(), 1);

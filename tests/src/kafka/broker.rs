@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::faults::Proxy;
 use crate::process::Process;
 use crate::{environment, ports, wait};
 
@@ -21,24 +22,39 @@ pub struct Broker {
     dir: TempDir,
 }
 
+/// A broker's second listener, whose clients are sent to a proxy.
+#[derive(Clone, Copy)]
+struct Proxied {
+    port: u16,
+    advertised_port: u16,
+}
+
 impl Broker {
     /// Formats a data directory, starts a broker from the jars in `libs` and waits until it answers.
     pub fn start(libs: &Path) -> Self {
-        let port = ports::free();
-        Self::start_at(libs, port, port)
+        Self::start_with(libs, None)
     }
 
-    /// As [`Broker::start`], listening on `port` and telling clients to come to `advertised_port`, where a proxy is.
-    pub fn start_at(libs: &Path, port: u16, advertised_port: u16) -> Self {
-        let controller_port = ports::free();
-        let dir = tempfile::tempdir().expect("a directory for Kafka");
+    /// As [`Broker::start`], with a proxy: who comes to the broker by the proxy's address stays behind it, and who comes
+    /// by the broker's own is not touched by its faults.
+    pub fn start_behind_proxy(libs: &Path) -> (Self, Proxy) {
+        let proxied = Proxied {
+            port: ports::free(),
+            advertised_port: ports::free(),
+        };
+        let target = format!("127.0.0.1:{}", proxied.port);
+        let broker = Self::start_with(libs, Some(proxied));
+        (broker, Proxy::start(proxied.advertised_port, &target))
+    }
+
+    fn start_with(libs: &Path, proxied: Option<Proxied>) -> Self {
         let mut broker = Self {
             process: None,
             libs: libs.to_owned(),
-            port,
-            dir,
+            port: ports::free(),
+            dir: tempfile::tempdir().expect("a directory for Kafka"),
         };
-        broker.write_settings(controller_port, advertised_port);
+        broker.write_settings(ports::free(), proxied);
         broker.format();
         broker.restart();
         broker
@@ -103,17 +119,23 @@ impl Broker {
         self.dir.path().join("server.properties")
     }
 
-    fn write_settings(&self, controller_port: u16, advertised_port: u16) {
+    fn write_settings(&self, controller_port: u16, proxied: Option<Proxied>) {
         let port = self.port;
+        let proxied = |port_of: fn(Proxied) -> u16| {
+            let port = proxied.map(port_of);
+            port.map_or_else(String::new, |port| format!(",PROXIED://127.0.0.1:{port}"))
+        };
+        let second_listener = proxied(|proxied| proxied.port);
+        let second_advertised = proxied(|proxied| proxied.advertised_port);
         let data = self.dir.path().join("data");
         let settings = format!(
             "process.roles=broker,controller\n\
              node.id=1\n\
              controller.quorum.voters=1@127.0.0.1:{controller_port}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{advertised_port}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port}{second_listener},CONTROLLER://127.0.0.1:{controller_port}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}{second_advertised}\n\
              controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              log.dirs={}\n\
              auto.create.topics.enable=false\n\
              num.partitions=1\n\

@@ -1,0 +1,190 @@
+//! A stack before it starts: which services it uses, and its configuration.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::{Role, Stack};
+use crate::kafka::Topics;
+use crate::settings::Settings;
+use crate::{environment, ports, redis};
+
+/// A stack before it starts.
+pub struct Plan {
+    /// Configuration on top of what the harness needs.
+    pub settings: Settings,
+    split: Option<Split>,
+    /// Variables of the relay's environment, which win over the settings.
+    relay_variables: Vec<(String, String)>,
+}
+
+/// The services of a split stack, and what its queue looks like.
+struct Split {
+    broker: String,
+    /// `None`: a database of its own in the shared one.
+    redis: Option<String>,
+    partitions: i32,
+    limit_bytes: Option<u32>,
+}
+
+impl Plan {
+    /// One process, no Kafka, no Redis.
+    pub fn standalone() -> Self {
+        Self {
+            settings: Settings::new(),
+            split: None,
+            relay_variables: Vec::new(),
+        }
+    }
+
+    /// Relay and processor, with the shared Kafka and Redis.
+    pub fn split() -> Self {
+        Self {
+            settings: Settings::new(),
+            split: Some(Split {
+                broker: environment::kafka(),
+                redis: None,
+                partitions: 2,
+                limit_bytes: None,
+            }),
+            relay_variables: Vec::new(),
+        }
+    }
+
+    /// The attachments topic's own `max.message.bytes`.
+    pub fn limit(mut self, bytes: u32) -> Self {
+        self.queue().limit_bytes = Some(bytes);
+        self
+    }
+
+    /// The topics' partitions.
+    pub fn partitions(mut self, partitions: i32) -> Self {
+        self.queue().partitions = partitions;
+        self
+    }
+
+    /// Another broker than the shared one.
+    pub fn broker(mut self, address: &str) -> Self {
+        self.queue().broker = address.to_owned();
+        self
+    }
+
+    /// Another Redis than the shared one.
+    pub fn redis(mut self, address: &str) -> Self {
+        self.queue().redis = Some(address.to_owned());
+        self
+    }
+
+    /// The relay, and nobody else, comes to the broker at this address: a proxy's.
+    pub fn relay_broker(self, address: &str) -> Self {
+        self.relay_variable("CRASHFERRY__KAFKA__BROKERS", address)
+    }
+
+    /// Sets a variable of the relay's environment.
+    pub fn relay_variable(mut self, name: &str, value: &str) -> Self {
+        self.relay_variables
+            .push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets a text, size or time of the configuration.
+    pub fn text(mut self, section: &str, key: &str, value: &str) -> Self {
+        self.settings.text(section, key, value);
+        self
+    }
+
+    /// Sets any other value of the configuration.
+    pub fn raw(mut self, section: &str, key: &str, value: &str) -> Self {
+        self.settings.raw(section, key, value);
+        self
+    }
+
+    /// Starts every role and waits until each is ready.
+    pub fn start(self) -> Stack {
+        let mut stack = self.prepare();
+        stack.start();
+        stack
+    }
+
+    /// Makes everything a stack needs, and starts none of its roles.
+    pub fn prepare(mut self) -> Stack {
+        let dir = tempfile::tempdir().expect("a directory for the stack");
+        let relay_port = ports::free();
+        let listen = format!("127.0.0.1:{relay_port}");
+        self.settings.text("relay", "listen", &listen);
+        self.settings.text("log", "format", "json");
+        let mut stack = match self.split {
+            None => prepare_standalone(&self.settings, dir, listen),
+            Some(split) => prepare_split(self.settings, split, dir, listen, relay_port),
+        };
+        for (name, value) in self.relay_variables {
+            stack.relay().set_variable(&name, &value);
+        }
+        stack
+    }
+
+    fn queue(&mut self) -> &mut Split {
+        self.split
+            .as_mut()
+            .expect("only a split stack has a Kafka queue")
+    }
+}
+
+fn prepare_standalone(settings: &Settings, dir: TempDir, listen: String) -> Stack {
+    let data = dir.path().join("data");
+    let config = write_config(&dir, settings);
+    Stack {
+        roles: vec![Role::new("standalone", &config, dir.path(), &data)],
+        listen,
+        topics: None,
+        broker: String::new(),
+        storage: data.join("storage"),
+        database: None,
+        dir,
+    }
+}
+
+fn prepare_split(
+    mut settings: Settings,
+    split: Split,
+    dir: TempDir,
+    listen: String,
+    database: u16,
+) -> Stack {
+    let topics = Topics::unique();
+    topics.create(&split.broker, split.partitions, split.limit_bytes);
+    let storage = dir.path().join("storage");
+    fs::create_dir(&storage).expect("a directory for the storage");
+    settings.text("kafka", "brokers", &split.broker);
+    settings.text("kafka", "group", &topics.attachments);
+    settings.text("kafka.topics", "attachments", &topics.attachments);
+    settings.text("kafka.topics", "reports", &topics.reports);
+    settings.text("kafka.topics", "outcomes", &topics.outcomes);
+    settings.text("kafka.topics", "dead_letters", &topics.dead_letters);
+    let database = split.redis.is_none().then_some(database);
+    if let Some(database) = database {
+        redis::flush(database);
+    }
+    let redis = split.redis.unwrap_or_else(environment::redis);
+    let redis = format!("redis://{redis}/{}", database.unwrap_or_default());
+    settings.text("redis", "url", &redis);
+    settings.text("storage", "url", &format!("file://{}", storage.display()));
+    let config = write_config(&dir, &settings);
+    let role = |name| Role::new(name, &config, dir.path(), &dir.path().join(name));
+    Stack {
+        roles: vec![role("relay"), role("processor")],
+        listen,
+        topics: Some(topics),
+        broker: split.broker,
+        storage,
+        database,
+        dir,
+    }
+}
+
+fn write_config(dir: &TempDir, settings: &Settings) -> PathBuf {
+    let path = dir.path().join("crashferry.toml");
+    fs::write(&path, settings.to_toml()).expect("the configuration can be written");
+    path
+}

@@ -1,0 +1,29 @@
+//! Redis is killed (-9) again and again under load, and comes back each time: every upload is answered with 200, has
+//! exactly one outcome, and its dump is whole.
+
+use harness::conservation::{Load, Scale, Shape, Verdict};
+use harness::redis::Redis;
+use harness::stack::Plan;
+
+/// Answers between two kills.
+const ANSWERS: usize = 40;
+
+#[test]
+fn under_load() {
+    let scale = Scale::of("a_killed_redis_loses_nothing");
+    let mut redis = Redis::start();
+    let mut stack = Plan::split().redis(&redis.address()).start();
+    let load = Load::start(&scale, &stack, Shape::default());
+    for _ in 0..scale.pick(4, 20) {
+        load.more_promises(ANSWERS);
+        redis.kill();
+        load.more_promises(ANSWERS / 4);
+        redis.restart();
+    }
+    load.more_promises(ANSWERS);
+    let tally = load.stop();
+    let verdict = Verdict::reach(&scale, &mut stack, &tally);
+    verdict.is_conserved();
+    tally.only_promises();
+    stack.stop();
+}

@@ -1,0 +1,28 @@
+//! The topic's `max.message.bytes` goes down and up under load: clients see nothing but 200, and every dump arrives.
+
+use std::time::Duration;
+
+use harness::conservation::{Load, Scale, Shape, Verdict};
+use harness::kafka;
+use harness::stack::Plan;
+use harness::wait;
+
+const LIMITS: [u32; 4] = [1_048_588, 300_000, 100_000, 2_000_000];
+
+#[test]
+fn down_and_up_under_load() {
+    let scale = Scale::of("a_moving_limit_loses_nothing");
+    let mut stack = Plan::split().limit(LIMITS[0]).start();
+    let load = Load::start(&scale, &stack, Shape::default());
+    for _ in 0..scale.pick(1, 5) {
+        for limit in LIMITS {
+            kafka::alter_limit(stack.broker(), &stack.topics().attachments, limit);
+            wait::lasting(Duration::from_secs(scale.pick(4, 40)));
+        }
+    }
+    let tally = load.stop();
+    let verdict = Verdict::reach(&scale, &mut stack, &tally);
+    verdict.is_conserved();
+    tally.only_promises();
+    stack.stop();
+}
