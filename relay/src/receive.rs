@@ -10,6 +10,7 @@ use shared::id::{AttachmentId, EventId, ProjectId};
 use shared::metrics::Metrics;
 use shared::spool::{Draft, SpoolDirectory};
 
+use crate::admission::{Slot, Slots};
 use crate::body::Receiver;
 use crate::budget::{MemoryBudget, MemoryPermit};
 use crate::decode::{BodyReader, Encoding, WideDecoders};
@@ -17,7 +18,7 @@ use crate::error::{Rejection, TooLarge};
 use crate::file_name::sanitize;
 use crate::form::event_payload;
 use crate::frames::{BodyCounters, Frames};
-use crate::limits::WIDE_DECODERS_MAX;
+use crate::limits::{UPLOAD_WAIT, WIDE_DECODERS_MAX};
 use crate::multipart::{Parser, Step};
 use crate::part_head::PartHead;
 use crate::upload::{File, Upload, UploadBuilder};
@@ -38,6 +39,7 @@ pub struct Intake {
     limits: UploadLimits,
     spool: SpoolDirectory,
     budget: MemoryBudget,
+    uploads: Slots,
     decoders: WideDecoders,
     counters: BodyCounters,
 }
@@ -65,17 +67,19 @@ pub struct Validated {
 }
 
 impl Intake {
-    /// An intake with so much memory for uploads under way.
+    /// An intake with so many places and so much memory for uploads under way.
     #[must_use]
     pub fn new(
         limits: UploadLimits,
         spool: SpoolDirectory,
+        uploads: Slots,
         memory_bytes: usize,
         metrics: &Metrics,
     ) -> Self {
         Self {
             limits,
             spool,
+            uploads,
             budget: MemoryBudget::new(memory_bytes, metrics.upload_memory_bytes.clone()),
             counters: BodyCounters::new(metrics),
             decoders: WideDecoders::new(WIDE_DECODERS_MAX),
@@ -86,6 +90,18 @@ impl Intake {
     #[must_use]
     pub fn budget(&self) -> &MemoryBudget {
         &self.budget
+    }
+
+    /// Waits for the turn of an upload, which lasts until its answer.
+    ///
+    /// # Errors
+    /// [`Rejection::Overloaded`] when none came.
+    pub async fn turn(&self) -> Result<Slot, Rejection> {
+        if let Some(turn) = self.uploads.take() {
+            return Ok(turn);
+        }
+        let turn = self.uploads.wait(UPLOAD_WAIT).await;
+        turn.ok_or(Rejection::Overloaded)
     }
 
     /// What can be refused by the head alone, before the client is told to send the body.
@@ -115,7 +131,12 @@ impl Intake {
         self.check_head(headers)?;
         let encoding = Encoding::of(headers)?;
         let turn = self.decoders.turn(encoding).await?;
-        let frames = Frames::new(body, self.limits.upload, self.counters.encoded.clone());
+        let frames = Frames::new(
+            body,
+            self.limits.upload,
+            self.counters.encoded.clone(),
+            self.uploads.clone(),
+        );
         let mut reader =
             BodyReader::new(frames, encoding, turn, self.counters.decoded.clone()).await?;
         let expected_bytes = match encoding {
