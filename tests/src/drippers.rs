@@ -235,7 +235,10 @@ fn http2_head() -> Vec<u8> {
     const PATH: u8 = 0x04;
     const AUTHORITY: u8 = 0x01;
     let mut block = vec![METHOD_POST, SCHEME_HTTP];
-    for (name, text) in [(PATH, Stack::minidump_path().as_str()), (AUTHORITY, "crashes")] {
+    for (name, text) in [
+        (PATH, Stack::minidump_path().as_str()),
+        (AUTHORITY, "crashes"),
+    ] {
         let length = u8::try_from(text.len()).expect("a short text");
         assert!(length < 127, "a longer text has a longer length");
         block.extend([name, length]);

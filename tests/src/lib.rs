@@ -4,6 +4,7 @@
 
 pub mod crashing;
 pub mod crashpad;
+pub mod drippers;
 pub mod dumps;
 pub mod encodings;
 pub mod environment;

@@ -28,6 +28,7 @@ pub struct Role {
     admin: String,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    descriptors: Option<u32>,
     log: PathBuf,
     process: Option<Process>,
 }
@@ -49,6 +50,7 @@ pub struct Plan {
     /// Configuration on top of what the harness needs.
     pub settings: Settings,
     split: Option<Split>,
+    descriptors: Option<u32>,
 }
 
 /// What the queue of a split stack looks like.
@@ -64,6 +66,7 @@ impl Plan {
         Self {
             settings: Settings::new(),
             split: None,
+            descriptors: None,
         }
     }
 
@@ -76,6 +79,7 @@ impl Plan {
                 partitions: 2,
                 limit_bytes: None,
             }),
+            descriptors: None,
         }
     }
 
@@ -88,6 +92,12 @@ impl Plan {
     /// The topics' partitions.
     pub fn partitions(mut self, partitions: i32) -> Self {
         self.queue().partitions = partitions;
+        self
+    }
+
+    /// The most files each role may have open.
+    pub fn descriptors(mut self, descriptors: u32) -> Self {
+        self.descriptors = Some(descriptors);
         self
     }
 
@@ -111,7 +121,11 @@ impl Plan {
 
     /// Starts every role and waits until each is ready.
     pub fn start(self) -> Stack {
+        let descriptors = self.descriptors;
         let mut stack = self.prepare();
+        for role in &mut stack.roles {
+            role.descriptors = descriptors;
+        }
         stack.start_all();
         stack
     }
@@ -407,6 +421,7 @@ impl Role {
                 config.display().to_string(),
             ],
             environment,
+            descriptors: None,
             log: dir.join(format!("{name}.log")),
             process: None,
         }
@@ -444,10 +459,18 @@ impl Role {
 
     /// Starts the role without waiting.
     pub fn launch(&mut self) {
+        let mut program = environment::binary();
+        let mut arguments = self.arguments.clone();
+        if let Some(descriptors) = self.descriptors {
+            let limit = format!("--nofile={descriptors}:{descriptors}");
+            let limited = program.display().to_string();
+            arguments.splice(..0, [limit, "--".to_owned(), limited]);
+            program = PathBuf::from("prlimit");
+        }
         self.process = Some(Process::start(
             self.name,
-            &environment::binary(),
-            &self.arguments,
+            &program,
+            &arguments,
             &self.environment,
             &self.log,
         ));
