@@ -7,9 +7,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::error::Rejection;
 use crate::limits::{
     CONNECTIONS_MAX, CONNECTIONS_MIN, CONNECTIONS_WAITING_MAX, DESCRIPTORS_RESERVED,
-    UPLOAD_OWN_BYTES,
+    UPLOAD_OWN_BYTES, UPLOAD_WAIT, UPLOADS_MAX,
 };
 
 /// What the machine has room for.
@@ -19,13 +20,15 @@ pub struct Bounds {
     pub connections: usize,
     /// Further connections, which wait for a place or are just being refused.
     pub waiting: usize,
-    /// Uploads under way at once, which with HTTP/2 may be many on one connection.
+    /// Uploads under way at once, to their answers; with HTTP/2 one connection may have many.
     pub uploads: usize,
+    /// Those of them whose bodies are being read.
+    pub receiving: usize,
 }
 
 impl Bounds {
     /// What so many file descriptors and so much memory have room for. Every connection is a descriptor, every upload
-    /// may need another for its spool file, and each holds a little memory beside what all of them share.
+    /// may need another for its spool file, and while it is being read it holds memory beside what all of them share.
     #[must_use]
     pub fn of(descriptors: u64, max_inflight_bytes: u64) -> Self {
         let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
@@ -33,14 +36,15 @@ impl Bounds {
             .saturating_sub(DESCRIPTORS_RESERVED)
             .max(CONNECTIONS_MIN);
         let waiting = (free / 16).clamp(1, CONNECTIONS_WAITING_MAX);
-        let by_memory =
-            usize::try_from(max_inflight_bytes / UPLOAD_OWN_BYTES).unwrap_or(usize::MAX);
-        let uploads = by_memory.clamp(1, free / 2);
+        let uploads = (free / 2).min(UPLOADS_MAX);
         let connections = (free - waiting - uploads).min(CONNECTIONS_MAX);
+        let by_memory = max_inflight_bytes / UPLOAD_OWN_BYTES;
+        let by_memory = usize::try_from(by_memory).unwrap_or(usize::MAX);
         Self {
             connections,
             waiting,
             uploads,
+            receiving: by_memory.clamp(1, uploads),
         }
     }
 }
@@ -50,7 +54,8 @@ impl Bounds {
 pub(crate) struct Admission {
     pub(crate) connections: Slots,
     pub(crate) waiting: Slots,
-    pub(crate) uploads: Slots,
+    pub(crate) receiving: Slots,
+    uploads: Slots,
 }
 
 impl Admission {
@@ -58,8 +63,18 @@ impl Admission {
         Self {
             connections: Slots::new(bounds.connections),
             waiting: Slots::new(bounds.waiting),
+            receiving: Slots::new(bounds.receiving),
             uploads: Slots::new(bounds.uploads),
         }
+    }
+
+    /// Waits for an upload's turn, which lasts until its answer.
+    ///
+    /// # Errors
+    /// [`Rejection::Overloaded`] when none came.
+    pub(crate) async fn upload(&self) -> Result<Slot, Rejection> {
+        let turn = self.uploads.wait(UPLOAD_WAIT).await;
+        turn.ok_or(Rejection::Overloaded)
     }
 
     /// What there is for the next connection. When there is nothing at all, connections stay with the kernel: there
@@ -107,13 +122,6 @@ impl Slots {
         }
     }
 
-    /// A place, when one is free and nobody waits for it.
-    #[must_use]
-    pub fn take(&self) -> Option<Slot> {
-        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(Slot { _permit: permit })
-    }
-
     /// A place, when one comes free in time.
     pub async fn wait(&self, at_most: Duration) -> Option<Slot> {
         timeout(at_most, self.next()).await.ok()
@@ -141,31 +149,36 @@ mod tests {
 
     #[test]
     fn bounds_fit_the_descriptors_and_the_memory() {
-        let bounds = |descriptors, mebibytes: u64| {
-            let bounds = Bounds::of(descriptors, mebibytes << 20);
+        let bounds = |descriptors: u64, mebibytes: u64| {
+            let bounds = Bounds::of(descriptors, mebibytes.saturating_mul(1 << 20));
             let all = bounds.connections + bounds.waiting + bounds.uploads;
             assert!(all + DESCRIPTORS_RESERVED <= (descriptors as usize).max(320));
-            (bounds.connections, bounds.waiting, bounds.uploads)
+            (
+                bounds.connections,
+                bounds.waiting,
+                bounds.uploads,
+                bounds.receiving,
+            )
         };
-        assert_eq!(bounds(20_000, 256), (8192, 512, 4096));
-        assert_eq!(bounds(20_000, 16), (8192, 512, 256));
-        assert_eq!(bounds(4096, 256), (1680, 240, 1920));
-        assert_eq!(bounds(1024, 256), (336, 48, 384));
-        assert_eq!(bounds(10, 256), (28, 4, 32));
-        assert_eq!(bounds(u64::MAX, 1 << 20), (8192, 512, 8_388_608 * 2));
+        assert_eq!(bounds(20_000, 256), (8192, 512, 8192, 2048));
+        assert_eq!(bounds(20_000, 16), (8192, 512, 8192, 128));
+        assert_eq!(bounds(4096, 256), (1680, 240, 1920, 1920));
+        assert_eq!(bounds(1024, 256), (336, 48, 384, 384));
+        assert_eq!(bounds(10, 256), (28, 4, 32, 32));
+        assert_eq!(bounds(u64::MAX, u64::MAX), (8192, 512, 8192, 8192));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_place_goes_to_who_waited_and_waiting_ends() {
         let slots = Slots::new(1);
         assert!(!slots.scarce());
-        let first = slots.take().expect("a free place");
-        assert!(slots.scarce() && slots.take().is_none());
         let waited = Duration::from_secs(3);
+        let first = slots.wait(waited).await.expect("a free place");
+        assert!(slots.scarce());
         assert!(slots.wait(waited).await.is_none());
         let (second, ()) = tokio::join!(slots.wait(waited), async { drop(first) });
-        assert!(second.is_some() && slots.take().is_none());
+        assert!(second.is_some() && slots.wait(waited).await.is_none());
         drop(second);
-        assert!(slots.take().is_some());
+        assert!(slots.wait(waited).await.is_some());
     }
 }

@@ -90,7 +90,7 @@ impl App {
             intake: Intake::new(
                 config.limits,
                 spool,
-                admission.uploads.clone(),
+                admission.receiving.clone(),
                 memory_bytes,
                 &services.metrics,
             ),

@@ -46,7 +46,7 @@ pub struct Frames<'b> {
     limit: ByteSize,
     pace: Pace,
     give_up_at: Instant,
-    /// The places that this body's upload has one of.
+    /// The places of bodies that are read, of which this has one.
     places: Slots,
     /// Made when the client is waited for first; wakes to look whether it still is worth it.
     alarm: Option<Pin<Box<Sleep>>>,

@@ -83,14 +83,9 @@ pub async fn run(
     let delivery =
         Delivery::open(&config, &services, spool.clone(), queue_shutdown.clone()).await?;
     let readiness = services.readiness.clone();
-    let Bounds {
-        connections,
-        waiting,
-        uploads,
-    } = bounds;
     let app = Arc::new(App::new(&config, bounds, services, spool, delivery.clone()));
     readiness.set(Part::Listener, PartState::Ready);
-    tracing::info!(%address, descriptors, connections, waiting, uploads, "taking uploads");
+    tracing::info!(%address, descriptors, ?bounds, "taking uploads");
     server::serve(listener, Arc::clone(&app), shutdown).await;
     app.close(config.shutdown_timeout.get()).await;
     queue_shutdown.cancel();

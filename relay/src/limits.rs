@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Connections at once, where the limit of open files allows as many. One that waits costs about 15 kB.
+/// Connections at once, where the limit of open files allows as many. One without a request takes 4 to 22 kB.
 pub(crate) const CONNECTIONS_MAX: usize = 8192;
 /// Connections and uploads at once, whatever that limit is.
 pub(crate) const CONNECTIONS_MIN: usize = 64;
@@ -12,8 +12,10 @@ pub(crate) const CONNECTIONS_WAITING_MAX: usize = 512;
 pub(crate) const CONNECTION_WAIT: Duration = Duration::from_secs(10);
 /// How long an upload waits for its turn. Crashpad gives up after 60 s, and the queue may need its 20 s after that.
 pub(crate) const UPLOAD_WAIT: Duration = Duration::from_secs(10);
-/// What an upload may hold beside the shared memory: decoder, buffers, form fields.
-pub(crate) const UPLOAD_OWN_BYTES: u64 = 64 << 10;
+/// Uploads at once, where the limit of open files allows as many.
+pub(crate) const UPLOADS_MAX: usize = 8192;
+/// What an upload may hold beside the shared memory while it is being read: connection buffer, decoder, form fields.
+pub(crate) const UPLOAD_OWN_BYTES: u64 = 128 << 10;
 /// Open files that are of use to us.
 pub(crate) const DESCRIPTORS_WANTED: u64 = 65_536;
 /// Open files for everything but connections and uploads: brokers, state, storage, parsers, logs.

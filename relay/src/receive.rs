@@ -10,7 +10,7 @@ use shared::id::{AttachmentId, EventId, ProjectId};
 use shared::metrics::Metrics;
 use shared::spool::{Draft, SpoolDirectory};
 
-use crate::admission::{Slot, Slots};
+use crate::admission::Slots;
 use crate::body::Receiver;
 use crate::budget::{MemoryBudget, MemoryPermit};
 use crate::decode::{BodyReader, Encoding, WideDecoders};
@@ -39,7 +39,7 @@ pub struct Intake {
     limits: UploadLimits,
     spool: SpoolDirectory,
     budget: MemoryBudget,
-    uploads: Slots,
+    receiving: Slots,
     decoders: WideDecoders,
     counters: BodyCounters,
 }
@@ -67,19 +67,19 @@ pub struct Validated {
 }
 
 impl Intake {
-    /// An intake with so many places and so much memory for uploads under way.
+    /// An intake with places for those that are read at once, and so much memory for uploads under way.
     #[must_use]
     pub fn new(
         limits: UploadLimits,
         spool: SpoolDirectory,
-        uploads: Slots,
+        receiving: Slots,
         memory_bytes: usize,
         metrics: &Metrics,
     ) -> Self {
         Self {
             limits,
             spool,
-            uploads,
+            receiving,
             budget: MemoryBudget::new(memory_bytes, metrics.upload_memory_bytes.clone()),
             counters: BodyCounters::new(metrics),
             decoders: WideDecoders::new(WIDE_DECODERS_MAX),
@@ -90,18 +90,6 @@ impl Intake {
     #[must_use]
     pub fn budget(&self) -> &MemoryBudget {
         &self.budget
-    }
-
-    /// Waits for the turn of an upload, which lasts until its answer.
-    ///
-    /// # Errors
-    /// [`Rejection::Overloaded`] when none came.
-    pub async fn turn(&self) -> Result<Slot, Rejection> {
-        if let Some(turn) = self.uploads.take() {
-            return Ok(turn);
-        }
-        let turn = self.uploads.wait(UPLOAD_WAIT).await;
-        turn.ok_or(Rejection::Overloaded)
     }
 
     /// What can be refused by the head alone, before the client is told to send the body.
@@ -130,12 +118,14 @@ impl Intake {
     ) -> Result<Validated, Rejection> {
         self.check_head(headers)?;
         let encoding = Encoding::of(headers)?;
+        let reading = self.receiving.wait(UPLOAD_WAIT).await;
+        let _reading = reading.ok_or(Rejection::Overloaded)?;
         let turn = self.decoders.turn(encoding).await?;
         let frames = Frames::new(
             body,
             self.limits.upload,
             self.counters.encoded.clone(),
-            self.uploads.clone(),
+            self.receiving.clone(),
         );
         let mut reader =
             BodyReader::new(frames, encoding, turn, self.counters.decoded.clone()).await?;
@@ -211,6 +201,8 @@ async fn read_dump(
     let mut piece = Some(start);
     while let Some(bytes) = piece {
         upload.append(&bytes).await?;
+        // However short, it holds the buffer that it was read into.
+        drop(bytes);
         piece = reader.next().await?;
     }
     upload.end_part();
