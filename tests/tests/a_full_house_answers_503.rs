@@ -11,6 +11,8 @@ use harness::wait;
 /// Too few open files for more than 151 connections and 172 uploads.
 const FEW_DESCRIPTORS: u32 = 600;
 const CONNECTIONS: usize = 151;
+/// What waits for one of them beside those.
+const WAITING: usize = 21;
 /// Too little memory for more than 128 uploads that are read at once.
 const LITTLE_MEMORY: &str = "16MiB";
 const UPLOADS: usize = 128;
@@ -34,14 +36,11 @@ fn every_turn_is_taken() {
 
 #[test]
 fn silent_connections_lose_their_places_to_an_upload() {
-    let crowd = (Manner::Silence, 3 * CONNECTIONS);
+    let mut stack = Plan::standalone().descriptors(FEW_DESCRIPTORS).start();
+    let crowd = Crowd::start(stack.listen(), &[(Manner::Silence, 3 * CONNECTIONS)]);
+    shows(&mut stack, "crashferry_connections", CONNECTIONS + WAITING);
     // Each of them has five seconds; they come and go in the order in which they came.
-    let waited = 4 * Duration::from_secs(5);
-    let (stack, crowd) = gives_way(
-        Plan::standalone().descriptors(FEW_DESCRIPTORS),
-        crowd,
-        waited,
-    );
+    one_more_gets_in(&stack, 4 * Duration::from_secs(5));
     // Those that are still there do not keep the relay from stopping either.
     stack.finish(1, 0);
     drop(crowd);
@@ -50,16 +49,21 @@ fn silent_connections_lose_their_places_to_an_upload() {
 #[test]
 fn dripping_uploads_lose_their_turns_to_another() {
     let plan = Plan::standalone().text("relay", "max_inflight_bytes", LITTLE_MEMORY);
-    let (stack, crowd) = gives_way(plan, (Manner::Body(1), UPLOADS + 20), WAIT);
+    let mut stack = plan.start();
+    let drippers = UPLOADS + 20;
+    let crowd = Crowd::start(stack.listen(), &[(Manner::Body(1), drippers)]);
+    shows(&mut stack, "crashferry_uploads_in_flight", drippers);
+    one_more_gets_in(&stack, WAIT);
     drop(crowd);
     stack.finish(1, 0);
 }
 
 /// A crowd that is slow for good reasons fills the house: one more is told to come back, and is served once there is
 /// room.
-fn refuses(plan: Plan, crowd: usize) {
+fn refuses(plan: Plan, clients: usize) {
     let mut stack = plan.start();
-    let crowd = full_house(&mut stack, crowd);
+    let crowd = Crowd::start(stack.listen(), &[(HONEST, clients)]);
+    shows(&mut stack, "crashferry_uploads_in_flight", clients);
     let begun = Instant::now();
     let response = stack.post(&dumps::small());
     let waited = begun.elapsed();
@@ -83,28 +87,18 @@ fn refuses(plan: Plan, crowd: usize) {
     stack.finish(1, 0);
 }
 
-/// A crowd that makes no use of the house fills it: one more gets in.
-fn gives_way(plan: Plan, crowd: (Manner, usize), at_most: Duration) -> (Stack, Crowd) {
-    let stack = plan.start();
-    let crowd = Crowd::start(stack.listen(), &[crowd]);
+/// Where a crowd makes no use of its places, an upload need not wait long for one.
+fn one_more_gets_in(stack: &Stack, at_most: Duration) {
     let begun = Instant::now();
     let response = stack.post(&dumps::small());
     let waited = begun.elapsed();
-    println!(
-        "{} after {waited:.1?}, {} left",
-        response.status,
-        crowd.connected()
-    );
+    println!("{} after {waited:.1?}", response.status);
     accepted_id(&response);
     assert!(waited < at_most + PATIENCE, "{waited:?}");
-    (stack, crowd)
 }
 
-fn full_house(stack: &mut Stack, clients: usize) -> Crowd {
-    let crowd = Crowd::start(stack.listen(), &[(HONEST, clients)]);
-    wait::until_true("the house to be full", FATE_DEADLINE, || {
-        let in_flight = "crashferry_uploads_in_flight";
-        stack.relay().metrics().sum(in_flight, &[]) == Some(clients as f64)
+fn shows(stack: &mut Stack, gauge: &str, value: usize) {
+    wait::until_true(gauge, FATE_DEADLINE, || {
+        stack.relay().metrics().sum(gauge, &[]) == Some(value as f64)
     });
-    crowd
 }
