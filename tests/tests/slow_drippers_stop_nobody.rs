@@ -43,15 +43,11 @@ fn slow_drippers_stop_nobody() {
     let before = calmest_round(&stack);
 
     let crowd = Crowd::start(stack.listen(), &CROWD);
-    wait::until_true("the crowd to be at its uploads", FATE_DEADLINE, || {
-        stack
-            .relay()
-            .metrics()
-            .sum("crashferry_uploads_in_flight", &[])
-            == Some(UPLOADING)
+    wait::until_true("the crowd to be there", FATE_DEADLINE, || {
+        let metrics = stack.relay().metrics();
+        metrics.sum("crashferry_uploads_in_flight", &[]) == Some(UPLOADING)
+            && metrics.sum("crashferry_connections", &[]) == Some(DRIPPERS as f64)
     });
-    let connections = stack.relay().metrics().sum("crashferry_connections", &[]);
-    assert_eq!(connections, Some(DRIPPERS as f64), "connections");
     let during = calmest_round(&stack);
     let measured_at = crowd.elapsed();
     assert_eq!(
