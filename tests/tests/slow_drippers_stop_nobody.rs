@@ -78,10 +78,14 @@ fn slow_drippers_stop_nobody() {
         during.p99,
         peak / 1_000_000
     );
-    assert!(
-        during.p99 <= before.p99 * 2 + NOISE,
-        "p99 {during:?} after {before:?}"
-    );
+    if !during.bearable(&before) {
+        // A machine that has got busier in the meantime stays so without the crowd.
+        let after = calmest_round(&stack);
+        assert!(
+            during.bearable(&after),
+            "{during:?}, {before:?} before and {after:?} after"
+        );
+    }
     assert!(last <= CUT_OFF_DEADLINE, "cut off only after {last:?}");
     assert!(peak < MEMORY_BYTES_MAX, "{peak} bytes");
     for client in cut_off
@@ -117,6 +121,12 @@ fn slow_drippers_stop_nobody() {
 struct Times {
     p50: Duration,
     p99: Duration,
+}
+
+impl Times {
+    fn bearable(&self, without_crowd: &Self) -> bool {
+        self.p99 <= without_crowd.p99 * 2 + NOISE
+    }
 }
 
 /// The round with the lowest p99: what else the machine does comes and goes, the crowd stays.
