@@ -210,9 +210,7 @@ fn processor_error(error: ProcessorError) -> CommandError {
         error @ (ProcessorError::Topic { .. } | ProcessorError::Scratch { .. }) => {
             CommandError::usage(error)
         }
-        error @ (ProcessorError::Parser(_) | ProcessorError::Intake(_)) => {
-            CommandError::Failed(error.into())
-        }
+        error @ ProcessorError::Parser(_) => CommandError::Failed(error.into()),
     }
 }
 

@@ -13,5 +13,4 @@ pub mod report;
 mod run;
 pub mod signature;
 
-pub use intake::IntakeLost;
 pub use run::{ProcessorError, Source, run};

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use crate::dead_letter::DeadLetters;
 use crate::identity::ProcessorIdentity;
-use crate::intake::{Delivery, IntakeLost, IntakeParts, KafkaIntake, LocalIntake};
+use crate::intake::{Delivery, IntakeParts, KafkaIntake, LocalIntake};
 use crate::parser::{ParserPool, ParserSettings};
 use crate::pipeline::Pipeline;
 use crate::publish::{Publisher, Topics};
@@ -65,9 +65,6 @@ pub enum ProcessorError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// The consumer is lost.
-    #[error(transparent)]
-    Intake(#[from] IntakeLost),
     /// This program cannot be started as a parser process.
     #[error("expected to find this program's file, to start parser processes from it: {0}")]
     Parser(std::io::Error),
@@ -105,8 +102,16 @@ pub async fn run(
             let Some(kafka) = KafkaSide::open(&config, &services, &shutdown).await? else {
                 return Ok(());
             };
-            let (intake, publisher) = kafka.start(&config, &services)?;
-            intakes.spawn(intake.run(deliveries, shutdown.clone()));
+            let publisher = kafka.publisher(&config);
+            // The first one is made here, so that a wrong configuration ends the start.
+            let first = kafka.intake(&config, &services)?;
+            let (config, services) = (Arc::clone(&config), services.clone());
+            let stop = shutdown.clone();
+            intakes.spawn(async move {
+                kafka
+                    .take_in(first, &config, &services, deliveries, stop)
+                    .await
+            });
             publisher
         }
     };
@@ -123,7 +128,7 @@ pub async fn run(
         pipeline.parser.stop().await;
         match intakes.join_next().await {
             Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
-            Some(Ok(ended)) => Ok(ended?),
+            Some(Ok(ended)) => ended,
             None => Ok(()),
         }
     };
@@ -251,11 +256,40 @@ impl KafkaSide {
         }
     }
 
-    fn start(
+    /// Takes events in until `stop`. A consumer that is lost (a broker that took our own repeated request for somebody
+    /// else's ends it for good) is replaced together with all that knew it; what it had not finished comes again.
+    async fn take_in(
         self,
+        first: KafkaIntake,
         config: &Config,
         services: &Services,
-    ) -> Result<(KafkaIntake, Publisher), ProcessorError> {
+        deliveries: mpsc::Sender<Delivery>,
+        stop: CancellationToken,
+    ) -> Result<(), ProcessorError> {
+        let (first_wait, longest) = KAFKA_WAIT;
+        let mut backoff = Backoff::forever(first_wait, longest);
+        let mut intake = first;
+        loop {
+            let Err(lost) = intake.run(deliveries.clone(), stop.clone()).await else {
+                return Ok(());
+            };
+            tracing::error!(error = %lost, "the consumer is replaced");
+            services.metrics.consumer_rebuilds.inc();
+            let state = PartState::not_ready(lost.to_string());
+            services.readiness.set(Part::Consumer, state);
+            let wait = backoff.next_wait(Instant::now()).unwrap_or(longest);
+            if stop
+                .run_until_cancelled(tokio::time::sleep(wait))
+                .await
+                .is_none()
+            {
+                return Ok(());
+            }
+            intake = self.intake(config, services)?;
+        }
+    }
+
+    fn intake(&self, config: &Config, services: &Services) -> Result<KafkaIntake, ProcessorError> {
         let metrics = services.metrics.clone();
         let names = &config.kafka.topics;
         let identity = ProcessorIdentity::of(&config.data.dir);
@@ -275,7 +309,7 @@ impl KafkaSide {
             metrics: metrics.clone(),
         };
         let instance = identity.name(&config.kafka.group);
-        let intake = KafkaIntake::new(IntakeParts {
+        Ok(KafkaIntake::new(IntakeParts {
             consumer: RecordConsumer::start(&config.kafka, Some(&instance), metrics.clone())?,
             producer,
             dead_letters,
@@ -285,14 +319,17 @@ impl KafkaSide {
             metrics,
             readiness: services.readiness.clone(),
             identity,
-        });
-        let publisher = Publisher::Kafka(Topics {
+        }))
+    }
+
+    fn publisher(&self, config: &Config) -> Publisher {
+        let names = &config.kafka.topics;
+        Publisher::Kafka(Topics {
             reports: names.reports.as_str().into(),
             report_limit: self.report_limit,
             outcomes: names.outcomes.as_str().into(),
             outcome_limit: self.outcome_limit,
-        });
-        Ok((intake, publisher))
+        })
     }
 }
 

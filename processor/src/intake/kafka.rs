@@ -13,7 +13,7 @@ use shared::message::{Message, MessageError};
 use shared::metrics::Metrics;
 use shared::readiness::{Part, PartState, Readiness};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::assembly::Action;
@@ -26,6 +26,8 @@ use crate::identity::ProcessorIdentity;
 
 /// How often time is told to the assembly, and positions without outputs are committed.
 const TICK: Duration = Duration::from_millis(500);
+/// How long leaving the group may take.
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Finished events waiting to be taken note of.
 const FINISHED_QUEUE_MAX: usize = 256;
 /// Assembled events that may wait while their partitions are crowded: the event that holds the watermark may need
@@ -74,12 +76,10 @@ pub(crate) struct IntakeParts {
     pub(crate) identity: ProcessorIdentity,
 }
 
-/// The consumer's polling thread ended by itself.
+/// The consumer will not read any more.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the thread that polls kafka ended by itself; this is a bug, and the reason is in the log above"
-)]
-pub struct IntakeLost;
+#[error("the consumer failed for good; why is in the log above")]
+pub(crate) struct IntakeLost;
 
 impl KafkaIntake {
     /// An intake over a consumer that has joined its group.
@@ -111,19 +111,25 @@ impl KafkaIntake {
     /// Hands events over until `stop`, then waits until what it handed over has landed, and leaves the group.
     ///
     /// # Errors
-    /// [`IntakeLost`] when the consumer ended by itself: a bug, and nothing but a restart helps.
+    /// [`IntakeLost`] when the consumer ended by itself: what is not finished is left to the next one.
     pub(crate) async fn run(
         mut self,
         deliveries: mpsc::Sender<Delivery>,
         stop: CancellationToken,
     ) -> Result<(), IntakeLost> {
         let ended = self.hand_over(deliveries, stop).await;
-        self.finish().await;
+        match &ended {
+            Ok(()) => self.finish().await,
+            Err(IntakeLost) => self.outbox.halt().await,
+        }
         drop(self.events);
         let consumer = (self.consumer, self.outbox);
-        let left = tokio::task::spawn_blocking(move || drop(consumer)).await;
-        if let Err(error) = left {
-            tracing::error!(%error, "leaving the group panicked; this is a bug");
+        let left = tokio::task::spawn_blocking(move || drop(consumer));
+        match timeout(LEAVING_TIMEOUT, left).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "leaving the group panicked; this is a bug"),
+            // librdkafka has been seen to hang here: its threads then stay until the process ends.
+            Err(_elapsed) => tracing::error!("the consumer does not leave its group"),
         }
         ended
     }

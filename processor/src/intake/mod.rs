@@ -16,7 +16,6 @@ use shared::spool::SpoolEntry;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use assembly::{Assembled, Incomplete};
-pub use kafka::IntakeLost;
 pub(crate) use kafka::{IntakeParts, KafkaIntake};
 pub(crate) use local::LocalIntake;
 

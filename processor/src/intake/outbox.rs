@@ -188,6 +188,13 @@ impl Outbox {
         }));
     }
 
+    /// Waits for the running transaction, and begins no other. What has not landed is left to whoever comes next.
+    pub(super) async fn halt(&mut self) {
+        if self.running.is_some() {
+            self.ended().await;
+        }
+    }
+
     /// Waits for the running transaction; never ends when there is none.
     pub(super) async fn ended(&mut self) {
         let Some(running) = &mut self.running else {

@@ -43,7 +43,13 @@ impl Poller {
                     drop(message);
                     self.hand_over(IntakeEvent::Record(Box::new(record)));
                 }
-                Some(Err(error)) => self.handle(&error),
+                Some(Err(error)) => {
+                    self.handle(&error);
+                    // The client never recovers from these: whoever listens makes another one.
+                    if let ClientError::MessageConsumptionFatal(_) = error {
+                        return;
+                    }
+                }
             }
         }
         self.client.unsubscribe();

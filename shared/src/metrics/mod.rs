@@ -112,6 +112,8 @@ metric_set! {
     "Whether each part of /readyz is ready: 1 or 0"
     part_ready: Family<PartLabels, Gauge> = Family::default();
 
+    "Kafka consumers replaced because they were lost"
+    consumer_rebuilds: Counter = Counter::default();
     "Records received from the queue, repeats included"
     records_consumed: Counter = Counter::default();
     "Records received from the queue for the first time; consumed / first_seen is the redelivery ratio"
