@@ -26,6 +26,9 @@ use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_QUEUE_RECORDS_MAX};
 use crate::message::Headers;
 use crate::metrics::Metrics;
 
+/// The wait before brokers are asked again where a partition was left.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 /// A record of the ingest topic.
 #[derive(Debug, Clone)]
 pub struct InboundRecord {
@@ -88,6 +91,7 @@ pub struct RecordConsumer {
 pub(super) struct Group {
     errors: ErrorLog,
     topic: String,
+    stop: Arc<AtomicBool>,
     events: mpsc::Sender<IntakeEvent>,
     metrics: Metrics,
 }
@@ -105,7 +109,9 @@ impl RecordConsumer {
         let settings: ClientConfig = settings::consumer(config, instance);
         let topic = config.topics.attachments.clone();
         let (events, received) = mpsc::channel(INTAKE_QUEUE_RECORDS_MAX);
+        let stop = Arc::new(AtomicBool::new(false));
         let group = Group {
+            stop: Arc::clone(&stop),
             errors: ErrorLog::new("consumer"),
             topic: topic.clone(),
             events: events.clone(),
@@ -118,7 +124,6 @@ impl RecordConsumer {
                 Ok(Arc::new(client))
             });
         let client = made.map_err(|error| KafkaError::from_client("making a consumer", &error))?;
-        let stop = Arc::new(AtomicBool::new(false));
         let poller = Poller {
             client: Arc::clone(&client),
             topic: topic.clone(),
@@ -262,9 +267,56 @@ impl Group {
         client: &BaseConsumer<Self>,
         list: &TopicPartitionList,
     ) -> Result<(), ClientError> {
+        let Some((starts, truncated)) = self.starts_when_known(client, list) else {
+            return Ok(());
+        };
+        let mut list = TopicPartitionList::with_capacity(starts.len());
+        for start in &starts {
+            list.add_partition_offset(&self.topic, start.partition, Offset::Offset(start.offset))?;
+        }
+        let numbers: Vec<(i32, i64)> = starts
+            .iter()
+            .map(|start| (start.partition, start.offset))
+            .collect();
+        tracing::info!(partitions = ?numbers, "partitions assigned");
+        for event in truncated {
+            self.tell(event);
+        }
+        self.tell(IntakeEvent::Assigned(starts));
+        client.incremental_assign(&list)
+    }
+
+    /// Asks where partitions were left until the brokers say: a rebalance that is given up half-way keeps the consumer
+    /// out of its group for good. `None` when the process stops meanwhile.
+    fn starts_when_known(
+        &self,
+        client: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Option<(Vec<CommitPosition>, Vec<IntakeEvent>)> {
+        while !self.stop.load(Ordering::Acquire) {
+            match self.starts(client, list) {
+                Ok(starts) => return Some(starts),
+                Err(error) => {
+                    tracing::warn!(%error, "where the partitions were left is not known yet");
+                    thread::sleep(ASK_AGAIN_AFTER);
+                }
+            }
+        }
+        None
+    }
+
+    /// Where partitions begin, and what of them retention has removed.
+    fn starts(
+        &self,
+        client: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<(Vec<CommitPosition>, Vec<IntakeEvent>), ClientError> {
         let committed = client.committed_offsets(list.clone(), ADMIN_REQUEST_TIMEOUT)?;
+        let mut truncated = Vec::new();
         let mut starts = Vec::with_capacity(committed.count());
         for element in committed.elements() {
+            // Without this, an error would pass for "nothing was committed".
+            element.error()?;
             let partition = element.partition();
             let (low, _) =
                 client.fetch_watermarks(&self.topic, partition, ADMIN_REQUEST_TIMEOUT)?;
@@ -280,7 +332,7 @@ impl Group {
                         start.offset = offset;
                     } else {
                         let first = offset;
-                        self.tell(IntakeEvent::Truncated {
+                        truncated.push(IntakeEvent::Truncated {
                             partition,
                             first,
                             end: low,
@@ -295,17 +347,7 @@ impl Group {
             }
             starts.push(start);
         }
-        let mut list = TopicPartitionList::with_capacity(starts.len());
-        for start in &starts {
-            list.add_partition_offset(&self.topic, start.partition, Offset::Offset(start.offset))?;
-        }
-        let numbers: Vec<(i32, i64)> = starts
-            .iter()
-            .map(|start| (start.partition, start.offset))
-            .collect();
-        tracing::info!(partitions = ?numbers, "partitions assigned");
-        self.tell(IntakeEvent::Assigned(starts));
-        client.incremental_assign(&list)
+        Ok((starts, truncated))
     }
 
     fn revoke(

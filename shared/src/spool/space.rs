@@ -73,7 +73,7 @@ impl Space {
         }
         let promised = self.promised.load(Ordering::Relaxed);
         let free = self.free_bytes()?.saturating_sub(promised);
-        if free.saturating_sub(bytes) < self.free_bytes_min {
+        if free < self.free_bytes_min.saturating_add(bytes) {
             let min = self.free_bytes_min;
             return Err(SpoolError::NoSpace { free, min });
         }
@@ -191,6 +191,21 @@ mod tests {
         drop(second);
         assert_eq!(space.used_bytes(), 70);
         assert_eq!(space.promised.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_volume_that_would_be_too_full_promises_nothing() {
+        let config = SpoolConfig {
+            max_bytes: ByteSize::bytes(u64::MAX),
+            min_free_bytes: ByteSize::bytes(0),
+        };
+        let space = Space::new(&config, std::env::temp_dir(), 0);
+        space.check(1).expect("there is a free byte");
+        let more_than_any_disk = 1 << 60;
+        assert!(matches!(
+            space.check(more_than_any_disk),
+            Err(SpoolError::NoSpace { .. })
+        ));
     }
 
     #[test]
