@@ -23,17 +23,16 @@ const SHAPE: Shape = Shape {
 #[test]
 fn by_its_bound_of_free_space() {
     let scale = Scale::of("a_full_spool_refuses_and_recovers/by_its_bound_of_free_space");
-    fill(&scale, "2MiB", |relay| spool_is(relay, false));
+    fill(&scale, "2MiB");
 }
 
 #[test]
 fn by_a_volume_without_a_free_byte() {
     let scale = Scale::of("a_full_spool_refuses_and_recovers/by_a_volume_without_a_free_byte");
-    // Without a bound nothing but the next write can tell.
-    fill(&scale, "0B", |_| {});
+    fill(&scale, "0B");
 }
 
-fn fill(scale: &Scale, min_free_bytes: &str, is_noticed: fn(&Role)) {
+fn fill(scale: &Scale, min_free_bytes: &str) {
     let volume = SmallVolume::mount(VOLUME_BYTES);
     let ballast = volume.ballast(BALLAST_BYTES);
     let mut broker = Broker::start(&environment::kafka_libs());
@@ -47,7 +46,7 @@ fn fill(scale: &Scale, min_free_bytes: &str, is_noticed: fn(&Role)) {
     let load = Load::start(scale, &stack, SHAPE);
     refused(&load);
     let relay = stack.relay();
-    is_noticed(relay);
+    spool_is(relay, false);
     fs::remove_file(&ballast).expect("the ballast can be thrown out");
     load.more_promises(5);
     refused(&load);
