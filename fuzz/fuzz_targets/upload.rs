@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
 use futures_util::stream;
 use libfuzzer_sys::fuzz_target;
+use relay::admission::Slots;
 use relay::receive::{Intake, Sender};
 use shared::config::{ByteSize, Config, UploadLimits};
 use shared::id::ProjectId;
@@ -48,7 +49,7 @@ static RIG: LazyLock<Rig> = LazyLock::new(|| {
         .enable_time()
         .build();
     Rig {
-        intake: Intake::new(limits, 16 << 20, &Metrics::default()),
+        intake: Intake::new(limits, Slots::new(1), 16 << 20, &Metrics::default()),
         spool,
         runtime: runtime.expect("a runtime"),
         _dir: dir,

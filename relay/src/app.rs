@@ -1,6 +1,5 @@
 //! From any request to its endpoint: paths as clients write them, CORS, request ids, and what all endpoints share.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tracing::field::Empty;
 use tracing::{Instrument, Level};
 
+use crate::admission::{Admission, Bounds};
 use crate::auth::KeyRing;
 use crate::delivery::Delivery;
 use crate::endpoints;
@@ -43,6 +43,7 @@ const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("3600");
 
 /// What every endpoint works with.
 pub(crate) struct App {
+    pub(crate) admission: Admission,
     pub(crate) keys: KeyRing,
     pub(crate) intake: Intake,
     pub(crate) delivery: Delivery,
@@ -55,18 +56,42 @@ pub(crate) struct App {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// What a connection's requests can expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Terms {
+    /// Each goes to its endpoint.
+    Served,
+    /// There was no place for the connection: one is refused, whatever it is, and the connection ends.
+    Refused,
+}
+
 /// The endpoints, and the way to them.
 #[derive(Clone)]
-pub(crate) struct Routes(TowerToHyperService<Router>);
+pub(crate) struct Routes {
+    app: Arc<App>,
+    router: TowerToHyperService<Router>,
+}
 
 impl App {
-    pub(crate) fn new(config: &Config, services: Services, delivery: Delivery) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        bounds: Bounds,
+        services: Services,
+        delivery: Delivery,
+    ) -> Self {
+        let admission = Admission::new(bounds);
         // The other half is the queue's, for chunks on their way.
         let memory_bytes = config.relay.max_inflight_bytes.get() / 2;
         let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         Self {
             keys: KeyRing::new(&config.projects),
-            intake: Intake::new(config.limits, memory_bytes, &services.metrics),
+            intake: Intake::new(
+                config.limits,
+                admission.receiving.clone(),
+                memory_bytes,
+                &services.metrics,
+            ),
+            admission,
             delivery,
             services,
             tasks: TaskTracker::new(),
@@ -115,8 +140,11 @@ impl Routes {
             )
             .fallback(async || Rejection::UnknownPath)
             .method_not_allowed_fallback(async || Rejection::WrongMethod)
-            .with_state(app);
-        Self(TowerToHyperService::new(router))
+            .with_state(Arc::clone(&app));
+        Self {
+            app,
+            router: TowerToHyperService::new(router),
+        }
     }
 
     /// Answers a request, whatever it is.
@@ -124,7 +152,8 @@ impl Routes {
         self,
         mut request: Request<hyper::body::Incoming>,
         peer: SocketAddr,
-    ) -> Result<Response, Infallible> {
+        terms: Terms,
+    ) -> Response {
         let id = request_id(request.headers());
         let span = tracing::info_span!(
             "request",
@@ -132,18 +161,24 @@ impl Routes {
             project_id = Empty,
             event_id = Empty,
         );
-        let mut response = if request.method() == Method::OPTIONS {
+        let mut response = if terms == Terms::Refused {
+            let (head, body) = request.into_parts();
+            let _entered = span.enter();
+            let body = Body::new(body);
+            self.app.refuse(Rejection::Overloaded, &head.headers, body)
+        } else if request.method() == Method::OPTIONS {
             preflight()
         } else {
             plain_path(request.uri_mut());
             request.extensions_mut().insert(Peer(peer));
-            self.0.call(request).instrument(span).await?
+            let Ok(response) = self.router.call(request).instrument(span).await;
+            response
         };
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
-        Ok(response)
+        response
     }
 }
 

@@ -8,7 +8,7 @@ use shared::spool::{Draft, SpoolError};
 
 use crate::budget::{MemoryBudget, MemoryPermit};
 use crate::error::Rejection;
-use crate::limits::{FIRST_BLOCK_BYTES, SPILL_BUFFER_BYTES_MIN};
+use crate::limits::{FIRST_BLOCK_BYTES, FIRST_BLOCK_BYTES_MAX, SPILL_BUFFER_BYTES_MIN};
 
 /// An upload's bytes while they come in.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Receiver {
             place: Place::Memory(Vec::new()),
             buffer: BytesMut::new(),
             bytes: 0,
-            first_block_bytes: expected.min(SPILL_BUFFER_BYTES as u64) as usize,
+            first_block_bytes: expected.min(FIRST_BLOCK_BYTES_MAX as u64) as usize,
         }
     }
 

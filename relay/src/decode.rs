@@ -7,7 +7,7 @@ use async_compression::tokio::bufread::{
     BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder,
 };
 use async_compression::zstd::DParameter;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
@@ -20,8 +20,8 @@ use tokio_util::io::StreamReader;
 use crate::error::{Rejection, TooLarge};
 use crate::frames::Frames;
 use crate::limits::{
-    BODY_IDLE_TIMEOUT, BODY_TIME_MAX, DECODED_PIECE_BYTES, DECODED_TURN_BYTES, WIDE_DECODER_WAIT,
-    ZSTD_WINDOW_LOG_MAX,
+    BODY_BYTES_PER_SECOND_MIN, BODY_PATIENCE_MAX, BODY_TIME_MAX, DECODED_PIECE_BYTES,
+    DECODED_TURN_BYTES, WIDE_DECODER_WAIT, ZSTD_WINDOW_LOG_MAX,
 };
 
 /// Why a body cannot be read.
@@ -50,10 +50,13 @@ pub enum BodyError {
         error: axum::Error,
     },
     /// The client sends nothing any more.
-    #[error(
-        "expected more of the body within {BODY_IDLE_TIMEOUT:?}, and all of it within {BODY_TIME_MAX:?}"
-    )]
+    #[error("expected more of the body within {BODY_PATIENCE_MAX:?}")]
     Stalled,
+    /// The client sends too little.
+    #[error(
+        "expected at least {BODY_BYTES_PER_SECOND_MIN} bytes of the body a second, and all of it within {BODY_TIME_MAX:?}"
+    )]
+    TooSlow,
 }
 
 impl BodyError {
@@ -65,6 +68,18 @@ impl BodyError {
             Self::BrokenEncoding { .. } => "broken_encoding",
             Self::Cut { .. } => "cut_body",
             Self::Stalled => "stalled_body",
+            Self::TooSlow => "body_too_slow",
+        }
+    }
+
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::UnsupportedEncoding { .. } | Self::BrokenEncoding { .. } | Self::Cut { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Stalled | Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
         }
     }
 }

@@ -57,7 +57,7 @@ pub enum Rejection {
     /// The spool does not take it.
     #[error("the relay's disk cannot take the upload now")]
     Spool(#[source] SpoolError),
-    /// Memory or decoders are used up.
+    /// Connections, uploads or decoders are used up.
     #[error("the relay is at work at as many uploads as it can hold")]
     Overloaded,
     /// Neither broker nor spool has it for certain.
@@ -122,8 +122,8 @@ impl Rejection {
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Key(refusal) => refusal.status(),
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Body(error) => error.status(),
             Self::InvalidId(_)
-            | Self::Body(_)
             | Self::Multipart(_)
             | Self::MissingMinidump { .. }
             | Self::NotAMinidump(_) => StatusCode::BAD_REQUEST,

@@ -12,9 +12,11 @@ use shared::config::ByteSize;
 use shared::metrics::Metrics;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::admission::Slots;
 use crate::decode::BodyError;
 use crate::error::{Rejection, TooLarge};
-use crate::limits::{BODY_IDLE_TIMEOUT, BODY_TIME_MAX};
+use crate::limits::{BODY_TIME_MAX, LOOK_INTERVAL};
+use crate::pace::{Pace, Shortfall};
 
 /// What all bodies count into.
 #[derive(Clone, Debug)]
@@ -42,24 +44,26 @@ pub struct Frames<'b> {
     encoded_bytes: u64,
     counter: Counter,
     limit: ByteSize,
-    progressed_at: Instant,
+    pace: Pace,
     give_up_at: Instant,
-    /// Made when the client is waited for first; wakes at the earliest time at which something may be wrong.
+    /// The places of bodies that are read, of which this has one.
+    places: Slots,
+    /// Made when the client is waited for first; wakes to look whether it still is worth it.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'b> Frames<'b> {
-    /// The frames of `body`, at most `limit` bytes of them.
+    /// The frames of `body`, at most `limit` bytes of them. While `places` are scarce, it is waited for less.
     #[must_use]
-    pub fn new(body: &'b mut Body, limit: ByteSize, counter: Counter) -> Self {
-        let now = Instant::now();
+    pub fn new(body: &'b mut Body, limit: ByteSize, counter: Counter, places: Slots) -> Self {
         Self {
             body,
             encoded_bytes: 0,
             counter,
             limit,
-            progressed_at: now,
-            give_up_at: now + BODY_TIME_MAX,
+            pace: Pace::default(),
+            give_up_at: Instant::now() + BODY_TIME_MAX,
+            places,
             alarm: None,
         }
     }
@@ -70,22 +74,28 @@ impl<'b> Frames<'b> {
         self.limit
     }
 
-    fn deadline(&self) -> Instant {
-        self.give_up_at.min(self.progressed_at + BODY_IDLE_TIMEOUT)
-    }
-
     /// Ready when the client has been waited for long enough.
-    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
         loop {
-            let deadline = self.deadline();
+            let now = Instant::now();
+            self.pace.wait(now);
+            match self.pace.shortfall(self.places.scarce(), now) {
+                Some(Shortfall::Silence) => return Poll::Ready(BodyError::Stalled),
+                Some(Shortfall::Drip) => return Poll::Ready(BodyError::TooSlow),
+                None if now >= self.give_up_at => return Poll::Ready(BodyError::TooSlow),
+                None => {}
+            }
+            let look_at = (now + LOOK_INTERVAL)
+                .min(self.pace.deadline(now))
+                .min(self.give_up_at);
             let alarm = self
                 .alarm
-                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-            ready!(alarm.as_mut().poll(context));
-            if Instant::now() >= deadline {
-                return Poll::Ready(());
+                .get_or_insert_with(|| Box::pin(sleep_until(look_at)));
+            // One that is set for earlier stays: to set it at every byte of a slow body costs more than to wake.
+            if alarm.is_elapsed() || look_at < alarm.deadline() {
+                alarm.as_mut().reset(look_at);
             }
-            alarm.as_mut().reset(deadline);
+            ready!(alarm.as_mut().poll(context));
         }
     }
 }
@@ -106,8 +116,8 @@ impl Stream for Frames<'_> {
                     return Poll::Ready(Some(Err(refused(BodyError::Cut { error }))));
                 }
                 Poll::Pending => {
-                    ready!(this.poll_alarm(context));
-                    return Poll::Ready(Some(Err(refused(BodyError::Stalled))));
+                    let error = ready!(this.poll_alarm(context));
+                    return Poll::Ready(Some(Err(refused(error))));
                 }
             };
             // A trailer is no data and nothing to us.
@@ -117,7 +127,7 @@ impl Stream for Frames<'_> {
             if data.is_empty() {
                 continue;
             }
-            this.progressed_at = Instant::now();
+            this.pace.bring(data.len() as u64, Instant::now());
             this.encoded_bytes += data.len() as u64;
             this.counter.inc_by(data.len() as u64);
             if this.encoded_bytes > this.limit.get() {

@@ -1,17 +1,21 @@
 //! Crashferry's relay: takes crash uploads over HTTP and answers 200 once they are durable.
 //!
-//! The way of one upload, file by file: `server` accepts the connection, `app` finds the endpoint, `endpoints` check the
+//! The way of one upload, file by file: `server` accepts the connection (within [`admission`]'s bounds), `app` finds the endpoint, `endpoints` check the
 //! key ([`auth`]) and hand the body to [`receive`]. There it is read through [`frames`], [`decode`] and [`multipart`]
 //! into [`upload`] (its bytes through [`body`] into memory or the spool), checked by [`validate`], its fields put
 //! together by [`form`]. The envelope goes through `publish` to [`delivery`]; the receipt makes the 200. Whatever goes
 //! wrong on the way is an [`error`].
 
+mod activity;
+pub mod admission;
 mod app;
 pub mod auth;
 pub mod body;
 pub mod budget;
+mod connection;
 pub mod decode;
 pub mod delivery;
+mod descriptors;
 mod endpoints;
 pub mod error;
 pub mod file_name;
@@ -19,6 +23,7 @@ pub mod form;
 pub mod frames;
 mod limits;
 pub mod multipart;
+pub mod pace;
 pub mod part_head;
 mod publish;
 pub mod receive;
@@ -39,6 +44,7 @@ use shared::services::Services;
 use shared::spool::SpoolDirectory;
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Bounds;
 use crate::app::App;
 use crate::delivery::Delivery;
 
@@ -73,14 +79,16 @@ pub async fn run(
     spool: SpoolDirectory,
     shutdown: CancellationToken,
 ) -> Result<(), RelayError> {
+    let descriptors = descriptors::raise();
+    let bounds = Bounds::of(descriptors, config.relay.max_inflight_bytes.get());
     let address = config.relay.listen;
     let listener =
         server::listen(address).map_err(|error| RelayError::Listen { address, error })?;
     let delivery = Delivery::open(&config, &services, spool).await?;
     let readiness = services.readiness.clone();
-    let app = Arc::new(App::new(&config, services, delivery.clone()));
+    let app = Arc::new(App::new(&config, bounds, services, delivery.clone()));
     readiness.set(Part::Listener, PartState::Ready);
-    tracing::info!(%address, "taking uploads");
+    tracing::info!(%address, descriptors, ?bounds, "taking uploads");
     server::serve(listener, Arc::clone(&app), shutdown).await;
     stop(&app, &delivery, config.shutdown_timeout.get()).await;
     Ok(())

@@ -2,12 +2,34 @@
 
 use std::time::Duration;
 
-/// Connections at once; more wait to be accepted.
-pub(crate) const CONNECTIONS_MAX: usize = 2048;
+/// Connections at once, where the limit of open files allows as many. One without a request takes 4 to 22 kB.
+pub(crate) const CONNECTIONS_MAX: usize = 8192;
+/// Connections and uploads at once, whatever that limit is.
+pub(crate) const CONNECTIONS_MIN: usize = 64;
+/// Connections that wait for a place or are just being refused; more stay with the kernel.
+pub(crate) const CONNECTIONS_WAITING_MAX: usize = 512;
+/// How long a connection waits for a place before its requests are refused.
+pub(crate) const CONNECTION_WAIT: Duration = Duration::from_secs(10);
+/// How long an upload waits for its turn. Crashpad gives up after 60 s, and the queue may need its 20 s after that.
+pub(crate) const UPLOAD_WAIT: Duration = Duration::from_secs(10);
+/// Uploads at once, where the limit of open files allows as many.
+pub(crate) const UPLOADS_MAX: usize = 8192;
+/// What an upload may hold beside the shared memory while it is being read: connection buffer, decoder, form fields.
+pub(crate) const UPLOAD_OWN_BYTES: u64 = 128 << 10;
+/// Open files that are of use to us.
+pub(crate) const DESCRIPTORS_WANTED: u64 = 65_536;
+/// Open files for everything but connections and uploads: brokers, state, storage, parsers, logs.
+pub(crate) const DESCRIPTORS_RESERVED: usize = 256;
 /// Connections that may wait to be accepted; the system's `somaxconn` may allow fewer. Past it, the kernel resets some.
 pub(crate) const LISTEN_BACKLOG: u32 = 4096;
 /// Time from accepting a connection, or from the previous answer, to the end of a request head.
 pub(crate) const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same while connections are scarce, and for one that had to wait for its place in vain.
+pub(crate) const REQUEST_HEAD_TIMEOUT_SCARCE: Duration = Duration::from_secs(5);
+/// How often it is seen to that a connection or a body makes use of its place.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// What a connection without a request has to end in good order. Longer than a refused body is read.
+pub(crate) const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// What hyper reads ahead of one HTTP/1 connection.
 pub(crate) const CONNECTION_READ_BYTES_MAX: usize = 64 << 10;
 /// Unread bytes of one HTTP/2 request.
@@ -16,8 +38,14 @@ pub(crate) const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
 /// Requests at once on one HTTP/2 connection.
 pub(crate) const CONNECTION_STREAMS_MAX: u32 = 64;
-/// A body that brings nothing for this long is given up.
-pub(crate) const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The slowest that a body may come. Links this bad are rare, and still carry a small dump.
+pub(crate) const BODY_BYTES_PER_SECOND_MIN: u32 = 256;
+/// How long a body is waited for beyond what its bytes earn at that rate.
+pub(crate) const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// The same while uploads are scarce.
+pub(crate) const BODY_PATIENCE_SCARCE: Duration = Duration::from_secs(5);
+/// The longest pause of a body that came fast before.
+pub(crate) const BODY_PATIENCE_MAX: Duration = Duration::from_secs(60);
 /// A body may take this long altogether.
 pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(3600);
 /// What is read of a refused body, so that its sender reads the answer instead of a reset.
@@ -48,6 +76,9 @@ pub(crate) const FORM_BYTES_GRANTED: usize = 32 << 10;
 pub(crate) const SPILL_BUFFER_BYTES_MIN: usize = 16 << 10;
 /// First block of an upload of unknown length.
 pub(crate) const FIRST_BLOCK_BYTES: usize = 16 << 10;
+/// The most that is set aside for a length that is only claimed, so that a crowd that claims much and sends nothing
+/// does not use up the shared memory.
+pub(crate) const FIRST_BLOCK_BYTES_MAX: usize = 32 << 10;
 /// What validation sees of a minidump.
 pub(crate) const DUMP_HEAD_BYTES: usize = 512;
 /// A media type that is kept of a part.

@@ -10,6 +10,7 @@ use shared::id::{AttachmentId, EventId, ProjectId};
 use shared::metrics::Metrics;
 use shared::spool::Draft;
 
+use crate::admission::Slots;
 use crate::body::Receiver;
 use crate::budget::{MemoryBudget, MemoryPermit};
 use crate::decode::{BodyReader, Encoding, WideDecoders};
@@ -17,7 +18,7 @@ use crate::error::{Rejection, TooLarge};
 use crate::file_name::sanitize;
 use crate::form::event_payload;
 use crate::frames::{BodyCounters, Frames};
-use crate::limits::WIDE_DECODERS_MAX;
+use crate::limits::{UPLOAD_WAIT, WIDE_DECODERS_MAX};
 use crate::multipart::{Parser, Step};
 use crate::part_head::PartHead;
 use crate::upload::{File, Upload, UploadBuilder};
@@ -37,6 +38,7 @@ const ATTACHMENT_NAME: &str = "attachment";
 pub struct Intake {
     limits: UploadLimits,
     budget: MemoryBudget,
+    receiving: Slots,
     decoders: WideDecoders,
     counters: BodyCounters,
 }
@@ -64,11 +66,17 @@ pub struct Validated {
 }
 
 impl Intake {
-    /// An intake with so much memory for uploads under way.
+    /// An intake with places for those that are read at once, and so much memory for uploads under way.
     #[must_use]
-    pub fn new(limits: UploadLimits, memory_bytes: usize, metrics: &Metrics) -> Self {
+    pub fn new(
+        limits: UploadLimits,
+        receiving: Slots,
+        memory_bytes: usize,
+        metrics: &Metrics,
+    ) -> Self {
         Self {
             limits,
+            receiving,
             budget: MemoryBudget::new(memory_bytes, metrics.upload_memory_bytes.clone()),
             counters: BodyCounters::new(metrics),
             decoders: WideDecoders::new(WIDE_DECODERS_MAX),
@@ -109,8 +117,15 @@ impl Intake {
     ) -> Result<Validated, Rejection> {
         let length = self.check_head(headers)?;
         let encoding = Encoding::of(headers)?;
+        let reading = self.receiving.wait(UPLOAD_WAIT).await;
+        let _reading = reading.ok_or(Rejection::Overloaded)?;
         let turn = self.decoders.turn(encoding).await?;
-        let frames = Frames::new(body, self.limits.upload, self.counters.encoded.clone());
+        let frames = Frames::new(
+            body,
+            self.limits.upload,
+            self.counters.encoded.clone(),
+            self.receiving.clone(),
+        );
         let mut reader =
             BodyReader::new(frames, encoding, turn, self.counters.decoded.clone()).await?;
         let expected_bytes = match encoding {
@@ -185,6 +200,8 @@ async fn read_dump(
     let mut piece = Some(start);
     while let Some(bytes) = piece {
         upload.append(&bytes).await?;
+        // However short, it holds the buffer that it was read into.
+        drop(bytes);
         piece = reader.next().await?;
     }
     upload.end_part();

@@ -4,19 +4,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Routes};
+use crate::connection::Server;
 use crate::limits::{
-    CONNECTION_READ_BYTES_MAX, CONNECTION_STREAMS_MAX, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX,
-    LISTEN_BACKLOG, REQUEST_HEAD_TIMEOUT, STREAM_WINDOW_BYTES,
+    CONNECTION_READ_BYTES_MAX, CONNECTION_STREAMS_MAX, CONNECTION_WINDOW_BYTES, LISTEN_BACKLOG,
+    REQUEST_HEAD_TIMEOUT, STREAM_WINDOW_BYTES,
 };
 
 /// How long accepting rests when the system has no file descriptors left.
@@ -36,37 +35,27 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts connections until `shutdown`. The connections run among the app's tasks and then finish what they are at.
 pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, shutdown: CancellationToken) {
-    let tasks = app.tasks.clone();
     let server = Server {
-        http: Arc::new(http(&tasks)),
-        routes: Routes::new(app),
+        http: Arc::new(http(&app.tasks)),
+        routes: Routes::new(Arc::clone(&app)),
+        app: Arc::clone(&app),
         shutdown: shutdown.clone(),
     };
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = shutdown
-            .run_until_cancelled(accept(&listener, &slots))
-            .await;
-        let Some(Some((stream, peer, slot))) = accepted else {
-            return;
-        };
+    let next = async || {
+        let entry = app.admission.enter().await;
+        let (stream, peer) = accept(&listener).await;
+        (entry, stream, peer)
+    };
+    while let Some((entry, stream, peer)) = shutdown.run_until_cancelled(next()).await {
         let server = server.clone();
-        tasks.spawn(async move {
-            server.connection(stream, peer).await;
-            drop(slot);
-        });
+        app.tasks.spawn(server.connection(stream, peer, entry));
     }
 }
 
-/// The next connection, when there is a slot for it.
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return Some((stream, peer, slot)),
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(ACCEPT_REST).await;
@@ -79,10 +68,10 @@ fn http(tasks: &TaskTracker) -> auto::Builder<TrackedExecutor> {
     let mut builder = auto::Builder::new(TrackedExecutor(tasks.clone()));
     builder
         .http1()
-        .timer(TokioTimer::new())
         // A client that has sent everything and hung up has done its part: hyper must not drop its upload.
         .half_close(true)
-        .header_read_timeout(REQUEST_HEAD_TIMEOUT)
+        // `connection` has one clock for every protocol, and for finding out which it is.
+        .header_read_timeout(None)
         .max_buf_size(CONNECTION_READ_BYTES_MAX);
     builder
         .http2()
@@ -96,7 +85,7 @@ fn http(tasks: &TaskTracker) -> auto::Builder<TrackedExecutor> {
 
 /// Runs hyper's own tasks (HTTP/2 streams) where shutdown waits for them.
 #[derive(Clone)]
-struct TrackedExecutor(TaskTracker);
+pub(crate) struct TrackedExecutor(TaskTracker);
 
 impl<F> hyper::rt::Executor<F> for TrackedExecutor
 where
@@ -105,37 +94,5 @@ where
 {
     fn execute(&self, future: F) {
         self.0.spawn(future);
-    }
-}
-
-#[derive(Clone)]
-struct Server {
-    http: Arc<auto::Builder<TrackedExecutor>>,
-    routes: Routes,
-    shutdown: CancellationToken,
-}
-
-impl Server {
-    /// Serves one connection to its end; at shutdown, to the end of the requests it is at.
-    async fn connection(self, stream: TcpStream, peer: SocketAddr) {
-        // Answers are small and complete: waiting to fill a packet only delays them.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-        let routes = self.routes;
-        let service = service_fn(move |request| routes.clone().answer(request, peer));
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.shutdown.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            // Clients come and go; their requests, if any, were counted on their own.
-            tracing::debug!(error, "a connection broke");
-        }
     }
 }

@@ -5,6 +5,7 @@
 pub mod conservation;
 pub mod crashing;
 pub mod crashpad;
+pub mod drippers;
 pub mod dumps;
 pub mod encodings;
 pub mod environment;

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::kafka::{InboundRecord, IntakeEvent, RecordConsumer, TransactionalProducer};
+use shared::kafka::{
+    AssignmentChange, ConsumerEvents, InboundRecord, IntakeEvent, RecordConsumer,
+    TransactionalProducer, Truncated,
+};
 use shared::message::{Message, MessageError};
 use shared::metrics::Metrics;
 use shared::readiness::{Part, PartState, Readiness};
@@ -32,7 +35,7 @@ const ASSEMBLED_MAX: usize = 4096;
 /// The consuming half of the Kafka queue.
 pub(crate) struct KafkaIntake {
     consumer: Arc<RecordConsumer>,
-    events: mpsc::Receiver<IntakeEvent>,
+    events: ConsumerEvents,
     partitions: HashMap<i32, Partition>,
     chunks: ChunkStore,
     incomplete_after: Duration,
@@ -52,7 +55,7 @@ pub(crate) struct KafkaIntake {
 /// What a Kafka intake is made of.
 pub(crate) struct IntakeParts {
     /// The consumer and what it tells.
-    pub(crate) consumer: (RecordConsumer, mpsc::Receiver<IntakeEvent>),
+    pub(crate) consumer: (RecordConsumer, ConsumerEvents),
     /// The way to the output topics.
     pub(crate) producer: TransactionalProducer,
     /// How dead letters are written.
@@ -138,6 +141,7 @@ impl KafkaIntake {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
+                Some(change) = self.events.changes.recv() => self.take_change(change),
                 () = self.outbox.ended() => self.outbox.begin(&mut self.partitions),
                 Some(finished) = self.finished_told.recv() => self.take_finished(finished),
                 _ = tick.tick() => {
@@ -152,7 +156,7 @@ impl KafkaIntake {
                         place.send(delivery);
                     }
                 }
-                event = self.events.recv(), if may_read => match event {
+                event = self.events.records.recv(), if may_read => match event {
                     Some(event) => self.take_event(event),
                     None => return Err(IntakeLost),
                 },
@@ -162,13 +166,14 @@ impl KafkaIntake {
 
     /// No more is handed over: waits until what was has landed.
     async fn finish(&mut self) {
-        self.events.close();
+        self.events.records.close();
         self.assembled.clear();
         self.finished = None;
         let mut tick = interval(TICK);
         let mut under_way = true;
         while under_way || !self.outbox.is_empty() {
             tokio::select! {
+                Some(change) = self.events.changes.recv() => self.take_change(change),
                 () = self.outbox.ended() => {}
                 finished = self.finished_told.recv(), if under_way => match finished {
                     Some(finished) => self.outbox.push(finished),
@@ -190,49 +195,69 @@ impl KafkaIntake {
         })
     }
 
-    fn take_event(&mut self, event: IntakeEvent) {
-        match event {
-            IntakeEvent::Record(record) => self.take_record(record),
-            IntakeEvent::Assigned(starts) => {
+    fn take_change(&mut self, change: AssignmentChange) {
+        match change {
+            AssignmentChange::Assigned {
+                starts,
+                truncated,
+                assignment,
+            } => {
+                truncated.into_iter().for_each(|range| self.note(range));
                 for start in starts {
                     let number = start.partition;
                     let gauges = self.metrics.partition(number);
                     self.partitions.insert(
                         number,
-                        Partition::resumed(start, self.incomplete_after, gauges),
+                        Partition::resumed(start, assignment, self.incomplete_after, gauges),
                     );
                 }
                 self.readiness.set(Part::Consumer, PartState::Ready);
             }
-            IntakeEvent::Revoked(partitions) => {
-                for number in partitions {
-                    self.partitions.remove(&number);
-                    self.outbox.forget(number);
-                    self.assembled
-                        .retain(|delivery| delivery.partition != Some(number));
-                    self.metrics.forget_partition(number);
-                }
-            }
-            IntakeEvent::Truncated {
-                partition,
-                first,
-                end,
+            AssignmentChange::Revoked {
+                partitions,
+                settled,
             } => {
-                let lost = u64::try_from(end - first).unwrap_or_default();
-                self.metrics.log_truncated_offsets.inc_by(lost);
-                tracing::error!(
-                    partition,
-                    first,
-                    last = end - 1,
-                    "retention removed records before they were read"
-                );
+                for number in &partitions {
+                    self.partitions.remove(number);
+                    self.metrics.forget_partition(*number);
+                }
+                self.assembled.retain(|delivery| {
+                    delivery
+                        .partition
+                        .is_none_or(|number| !partitions.contains(&number))
+                });
+                self.outbox.forget(&partitions, settled);
             }
         }
     }
 
+    fn take_event(&mut self, event: IntakeEvent) {
+        match event {
+            IntakeEvent::Record(record) => self.take_record(*record),
+            IntakeEvent::Truncated(range) => self.note(range),
+        }
+    }
+
+    fn note(&self, range: Truncated) {
+        let Truncated {
+            partition,
+            first,
+            end,
+        } = range;
+        let lost = u64::try_from(end - first).unwrap_or_default();
+        self.metrics.log_truncated_offsets.inc_by(lost);
+        tracing::error!(
+            partition,
+            first,
+            last = end - 1,
+            "retention removed records before they were read"
+        );
+    }
+
     fn take_record(&mut self, record: InboundRecord) {
         let number = record.partition;
-        let Some(partition) = self.partitions.get_mut(&number) else {
+        let partition = self.partitions.get_mut(&number);
+        let Some(partition) = partition.filter(|partition| partition.is_read_by(&record)) else {
             tracing::debug!(
                 partition = number,
                 "a record of a partition that was revoked"

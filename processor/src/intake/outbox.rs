@@ -1,11 +1,14 @@
 //! What is finished and waits to land: outputs and positions go out in transactions, one after another.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::backoff::Backoff;
-use shared::kafka::{CommitPosition, KafkaError, Record, RecordConsumer, TransactionalProducer};
+use shared::kafka::{
+    CommitError, CommitPosition, Doubt, Record, RecordConsumer, TransactionalProducer,
+};
 use shared::readiness::{Part, PartState, Readiness};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -37,6 +40,10 @@ pub(super) struct Outbox {
     waiting: Vec<Finished>,
     /// In the running transaction, or in one that failed and will be tried again.
     in_hand: Vec<Finished>,
+    /// What was in hand may have landed.
+    doubt: Option<Doubt>,
+    /// Dropped when no transaction with their partitions is running.
+    revoked: Vec<oneshot::Sender<Infallible>>,
     backoff: Backoff,
     /// A failed transaction is not tried again before.
     not_before: Instant,
@@ -45,7 +52,15 @@ pub(super) struct Outbox {
 
 struct Ended {
     producer: TransactionalProducer,
-    result: Result<(), KafkaError>,
+    result: Result<Step, CommitError>,
+}
+
+/// What a transaction's task has come to.
+enum Step {
+    /// What was in hand has landed.
+    Landed,
+    /// It has not, and goes into the next transaction.
+    NotLanded,
 }
 
 impl Outbox {
@@ -60,6 +75,8 @@ impl Outbox {
             running: None,
             waiting: Vec::new(),
             in_hand: Vec::new(),
+            doubt: None,
+            revoked: Vec::new(),
             backoff: fresh_backoff(),
             not_before: Instant::now(),
             readiness,
@@ -76,12 +93,15 @@ impl Outbox {
         self.waiting.is_empty() && self.in_hand.is_empty() && self.running.is_none()
     }
 
-    /// Forgets what belongs to a partition that is no longer ours: whoever has it now will tell it.
-    pub(super) fn forget(&mut self, partition: i32) {
-        self.waiting
-            .retain(|finished| finished.partition != partition);
-        self.in_hand
-            .retain(|finished| finished.partition != partition);
+    /// Forgets what belongs to partitions that are no longer ours: whoever has them next will tell it, from where they
+    /// were left when the running transaction has ended. Then `settled` is dropped.
+    pub(super) fn forget(&mut self, partitions: &[i32], settled: oneshot::Sender<Infallible>) {
+        let is_ours = |finished: &Finished| !partitions.contains(&finished.partition);
+        self.waiting.retain(is_ours);
+        self.in_hand.retain(is_ours);
+        if self.running.is_some() {
+            self.revoked.push(settled);
+        }
     }
 
     /// Begins a transaction when none is running and there is something to tell or to commit.
@@ -92,6 +112,9 @@ impl Outbox {
         let Some(producer) = self.producer.take() else {
             return;
         };
+        if let Some(doubt) = self.doubt.clone() {
+            return self.settle(producer, doubt);
+        }
         let room = TRANSACTION_ITEMS_MAX
             .saturating_sub(self.in_hand.len())
             .min(self.waiting.len());
@@ -117,8 +140,7 @@ impl Outbox {
             })
             .collect();
         if positions.is_empty() {
-            self.producer = Some(producer);
-            return;
+            return self.rest(producer);
         }
         let records: Vec<Arc<Record>> = self
             .in_hand
@@ -129,7 +151,40 @@ impl Outbox {
         self.running = Some(tokio::task::spawn_blocking(move || {
             let mut producer = producer;
             let result = producer.commit(&records, &positions, &consumer);
+            Ended {
+                producer,
+                result: result.map(|()| Step::Landed),
+            }
+        }));
+    }
+
+    /// Finds out whether what is in hand has landed.
+    fn settle(&mut self, producer: TransactionalProducer, doubt: Doubt) {
+        let consumer = Arc::clone(&self.consumer);
+        self.running = Some(tokio::task::spawn_blocking(move || {
+            let mut producer = producer;
+            let result = match producer.settle(&doubt, &consumer) {
+                Ok(true) => Ok(Step::Landed),
+                Ok(false) => Ok(Step::NotLanded),
+                Err(error) => Err(CommitError::InDoubt { doubt, error }),
+            };
             Ended { producer, result }
+        }));
+    }
+
+    /// There is nothing to tell; but what an earlier client left open is ended.
+    fn rest(&mut self, producer: TransactionalProducer) {
+        if !producer.is_unsettled() {
+            self.producer = Some(producer);
+            return;
+        }
+        self.running = Some(tokio::task::spawn_blocking(move || {
+            let mut producer = producer;
+            let result = producer.reopen();
+            Ended {
+                producer,
+                result: result.map(|()| Step::NotLanded).map_err(CommitError::from),
+            }
         }));
     }
 
@@ -143,10 +198,15 @@ impl Outbox {
         // INVARIANT: a transaction does not panic, and blocking tasks are not cancelled.
         let Ended { producer, result } = ended.expect("a transaction does not panic");
         self.producer = Some(producer);
+        self.revoked.clear();
+        self.doubt = None;
         match result {
-            Ok(()) => {
+            Ok(step) => {
                 self.backoff = fresh_backoff();
                 self.readiness.set(Part::Producer, PartState::Ready);
+                if matches!(step, Step::NotLanded) {
+                    return;
+                }
                 for landed in self
                     .in_hand
                     .drain(..)
@@ -157,7 +217,16 @@ impl Outbox {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, items = self.in_hand.len(), "outputs have not landed; trying again");
+                let items = self.in_hand.len();
+                match &error {
+                    CommitError::NotLanded(error) => {
+                        tracing::warn!(%error, items, "outputs have not landed; trying again");
+                    }
+                    CommitError::InDoubt { doubt, error } => {
+                        tracing::warn!(%error, items, "outputs may have landed; settling that");
+                        self.doubt = Some(doubt.clone());
+                    }
+                }
                 self.readiness
                     .set(Part::Producer, PartState::not_ready(error.to_string()));
                 let (_, longest) = RETRY_WAIT;

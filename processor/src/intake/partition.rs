@@ -18,6 +18,7 @@ const CROWDED_ABOVE: usize = FINISHED_ABOVE_MAX * 3 / 4;
 /// A partition that this processor has.
 pub(super) struct Partition {
     number: i32,
+    assignment: u64,
     watermark: Watermark,
     assembly: Assembly,
     /// The position that was committed last, or is being committed.
@@ -46,16 +47,23 @@ impl Partition {
     /// Takes a partition over where it was left.
     pub(super) fn resumed(
         start: CommitPosition,
+        assignment: u64,
         incomplete_after: Duration,
         gauges: PartitionGauges,
     ) -> Self {
         Self {
             number: start.partition,
+            assignment,
             watermark: Watermark::resumed(start.offset, &start.metadata),
             assembly: Assembly::new(incomplete_after),
             committed: start,
             gauges,
         }
+    }
+
+    /// Whether a record was read since we have the partition this time. Others are read again.
+    pub(super) fn is_read_by(&self, record: &InboundRecord) -> bool {
+        record.assignment == self.assignment
     }
 
     /// Notes that a record was read. Whether it is the first time.

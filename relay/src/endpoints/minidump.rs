@@ -49,6 +49,7 @@ async fn take(
     let project_id: ProjectId = project.parse()?;
     Span::current().record("project_id", project_id.get());
     app.keys.check(project_id, &head.uri, &head.headers)?;
+    let _turn = app.admission.upload().await?;
     let peer = head.extensions.get::<Peer>();
     let sender = Sender {
         event_id: app.delivery.fresh_event_id(),

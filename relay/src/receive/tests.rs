@@ -1,7 +1,7 @@
 //! Whole requests up to the envelope: what clients send, and every refusal.
 
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use futures_util::{StreamExt, stream};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -63,7 +63,7 @@ impl Given {
         config.data.dir = dir.path().to_owned();
         config.spool.min_free_bytes = ByteSize::bytes(0);
         let spool = SpoolDirectory::open(&config).expect("a spool");
-        let intake = Intake::new(self.limits, 16 << 20, &Metrics::default());
+        let intake = Intake::new(self.limits, Slots::new(8), 16 << 20, &Metrics::default());
         let pieces = self.pieces.into_iter().map(Ok::<_, std::io::Error>);
         let mut body = Body::from_stream(stream::iter(pieces));
         let sender = Sender {
@@ -358,7 +358,7 @@ fn read_to_failure(
     let runtime = builder.enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
         let counters = BodyCounters::new(&Metrics::default());
-        let frames = Frames::new(&mut body, ByteSize::mib(1), counters.encoded);
+        let frames = Frames::new(&mut body, ByteSize::mib(1), counters.encoded, Slots::new(8));
         let reader = BodyReader::new(frames, Encoding::Identity, None, counters.decoded).await;
         let mut reader = reader.expect("begun");
         loop {
@@ -375,11 +375,16 @@ fn a_body_that_stands_still_or_drips_for_ever_is_given_up() {
     let begun = stream::iter([Ok(b"MDMP".to_vec())]);
     let rejection = read_to_failure(begun.chain(stream::pending()));
     assert_eq!(rejection.reason(), "stalled_body");
-    let drip = stream::repeat_with(|| Ok(b"x".to_vec())).then(|piece| async {
-        tokio::time::sleep(std::time::Duration::from_secs(50)).await;
-        piece
-    });
-    assert_eq!(read_to_failure(drip).reason(), "stalled_body");
+    let drip = |seconds| {
+        stream::repeat_with(|| Ok(b"x".to_vec())).then(move |piece| async move {
+            tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+            piece
+        })
+    };
+    assert_eq!(read_to_failure(drip(50)).reason(), "stalled_body");
+    let rejection = read_to_failure(drip(1));
+    assert_eq!(rejection.reason(), "body_too_slow");
+    assert_eq!(rejection.status(), StatusCode::REQUEST_TIMEOUT);
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod admin;
 mod consumer;
 mod error;
 mod error_log;
+mod group;
+mod mark;
 mod oldest;
 mod partition;
 mod poller;
@@ -13,11 +15,12 @@ mod transaction;
 
 pub use admin::{Admin, TopicDescription, TopicPlan};
 pub use consumer::{
-    COMMIT_METADATA_BYTES_MAX, CommitPosition, InboundRecord, IntakeEvent, RecordConsumer,
+    AssignmentChange, COMMIT_METADATA_BYTES_MAX, CommitPosition, ConsumerEvents, InboundRecord,
+    IntakeEvent, RecordConsumer, Truncated,
 };
 pub use error::{KafkaError, RefusedRecord};
 pub use partition::partition_of;
 pub use producer::{
     Delivered, PendingDelivery, ProducerBounds, ProducerHealth, Record, RecordProducer, Room,
 };
-pub use transaction::TransactionalProducer;
+pub use transaction::{CommitError, Doubt, TransactionalProducer};

@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
-use super::consumer::{Group, InboundRecord, IntakeEvent};
+use super::consumer::{InboundRecord, IntakeEvent, Truncated};
+use super::group::Group;
 use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_PAUSE_AFTER};
 use crate::message::Headers;
 
@@ -37,9 +38,10 @@ impl Poller {
             match self.client.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {
-                    let record = inbound(&message);
+                    let assignment = self.client.context().assignment_of(message.partition());
+                    let record = inbound(&message, assignment);
                     drop(message);
-                    self.hand_over(IntakeEvent::Record(record));
+                    self.hand_over(IntakeEvent::Record(Box::new(record)));
                 }
                 Some(Err(error)) => self.handle(&error),
             }
@@ -103,7 +105,7 @@ impl Poller {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
                 self.skip_truncated()
             }
-            Some(_) | None => tracing::warn!(%error, "kafka consumer"),
+            Some(_) | None => self.client.context().complain(error, ""),
         }
     }
 
@@ -132,11 +134,11 @@ impl Poller {
                 Offset::Offset(low),
                 ADMIN_REQUEST_TIMEOUT,
             ) {
-                Ok(()) => self.hand_over(IntakeEvent::Truncated {
+                Ok(()) => self.hand_over(IntakeEvent::Truncated(Truncated {
                     partition,
                     first,
                     end: low,
-                }),
+                })),
                 Err(error) => {
                     tracing::error!(%error, partition, "a truncated partition could not be moved on")
                 }
@@ -145,7 +147,7 @@ impl Poller {
     }
 }
 
-fn inbound(message: &BorrowedMessage<'_>) -> InboundRecord {
+fn inbound(message: &BorrowedMessage<'_>, assignment: u64) -> InboundRecord {
     let raw_headers: Vec<(String, Bytes)> = message.headers().map_or_else(Vec::new, |headers| {
         let copied = headers.iter().map(|header| {
             (
@@ -166,5 +168,6 @@ fn inbound(message: &BorrowedMessage<'_>) -> InboundRecord {
         ),
         raw_headers,
         value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        assignment,
     }
 }

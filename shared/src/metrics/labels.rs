@@ -43,6 +43,14 @@ label_values! {
         Minidump = "minidump",
     }
 
+    /// Why the relay closed a connection on which no request was under way.
+    Closed {
+        /// No whole request head came in time.
+        NoRequest = "no_request",
+        /// It was not used again.
+        Idle = "idle",
+    }
+
     /// What made an upload durable.
     Durable {
         /// The broker confirmed it.
@@ -124,6 +132,7 @@ macro_rules! label_sets {
 label_sets! {
     AcceptedLabels { endpoint: Endpoint, durable: Durable }
     RejectedLabels { status: u16, reason: Name }
+    ClosedLabels { reason: Closed }
     DeadLetterLabels { reason: Name }
     PartLabels { part: Name }
     PartitionLabels { partition: i32 }

@@ -69,6 +69,10 @@ metric_set! {
     upload_decoded_bytes: Counter = Counter::default();
     "Uploads between their first byte and their answer"
     uploads_in_flight: Gauge = Gauge::default();
+    "Connections to the relay, those that wait for a place included"
+    connections: Gauge = Gauge::default();
+    "Connections that the relay closed on its own, by reason"
+    connections_closed: Family<ClosedLabels, Counter> = Family::default();
     "Memory that uploads under way may fill, out of relay.max_inflight_bytes"
     upload_memory_bytes: Gauge = Gauge::default();
     "From an upload's request head to its answer"
@@ -212,6 +216,12 @@ impl MetricSet {
                     .get_or_create(&OutcomeLabels { outcome, reason }),
             );
         }
+        for reason in Closed::ALL.iter().copied() {
+            drop(
+                self.connections_closed
+                    .get_or_create(&ClosedLabels { reason }),
+            );
+        }
         for operation in StateOperation::ALL.iter().copied() {
             drop(self.state_errors.get_or_create(&StateLabels { operation }));
         }
@@ -241,6 +251,13 @@ impl MetricSet {
             let ready = part.is_ready();
             self.part_ready.get_or_create(&labels).set(i64::from(ready));
         }
+    }
+
+    /// Counts a connection that the relay closed on its own.
+    pub fn count_closed(&self, reason: Closed) {
+        self.connections_closed
+            .get_or_create(&ClosedLabels { reason })
+            .inc();
     }
 
     /// Counts an outcome that was told for the first time.

@@ -17,6 +17,7 @@ pub struct Plan {
     split: Option<Split>,
     /// Variables of the relay's environment, which win over the settings.
     relay_variables: Vec<(String, String)>,
+    descriptors: Option<u32>,
 }
 
 /// The services of a split stack, and what its queue looks like.
@@ -35,6 +36,7 @@ impl Plan {
             settings: Settings::new(),
             split: None,
             relay_variables: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -49,6 +51,7 @@ impl Plan {
                 limit_bytes: None,
             }),
             relay_variables: Vec::new(),
+            descriptors: None,
         }
     }
 
@@ -61,6 +64,12 @@ impl Plan {
     /// The topics' partitions.
     pub fn partitions(mut self, partitions: i32) -> Self {
         self.queue().partitions = partitions;
+        self
+    }
+
+    /// The most files each role may have open.
+    pub fn descriptors(mut self, descriptors: u32) -> Self {
+        self.descriptors = Some(descriptors);
         self
     }
 
@@ -120,6 +129,9 @@ impl Plan {
         };
         for (name, value) in self.relay_variables {
             stack.relay().set_variable(&name, &value);
+        }
+        for role in &mut stack.roles {
+            role.descriptors = self.descriptors;
         }
         stack
     }

@@ -22,6 +22,7 @@ pub struct Role {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     data: PathBuf,
+    pub(super) descriptors: Option<u32>,
     log: PathBuf,
     process: Option<Process>,
 }
@@ -46,6 +47,7 @@ impl Role {
             ],
             admin,
             data: data.to_owned(),
+            descriptors: None,
             log: dir.join(format!("{name}.log")),
             process: None,
         }
@@ -127,10 +129,18 @@ impl Role {
 
     /// Starts the role without waiting.
     pub fn launch(&mut self) {
+        let mut program = environment::binary();
+        let mut arguments = self.arguments.clone();
+        if let Some(descriptors) = self.descriptors {
+            let limit = format!("--nofile={descriptors}:{descriptors}");
+            let limited = program.display().to_string();
+            arguments.splice(..0, [limit, "--".to_owned(), limited]);
+            program = PathBuf::from("prlimit");
+        }
         self.process = Some(Process::start(
             self.name,
-            &environment::binary(),
-            &self.arguments,
+            &program,
+            &arguments,
             &self.environment,
             &self.log,
         ));

@@ -1,0 +1,124 @@
+//! One connection: its place among all, its requests, and its end when it makes no use of its place.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::http::header::{CONNECTION, HeaderValue};
+use axum::http::{Request, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use shared::metrics::{Closed, Raised};
+use tokio::net::TcpStream;
+use tokio::time::{Duration, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::activity::Activity;
+use crate::admission::{Entry, Slot};
+use crate::app::{App, Routes, Terms};
+use crate::limits::{
+    CONNECTION_CLOSE_TIMEOUT, CONNECTION_WAIT, REQUEST_HEAD_TIMEOUT, REQUEST_HEAD_TIMEOUT_SCARCE,
+};
+use crate::server::TrackedExecutor;
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// What every connection is served with.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) http: Arc<auto::Builder<TrackedExecutor>>,
+    pub(crate) routes: Routes,
+    pub(crate) app: Arc<App>,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Server {
+    /// Serves one connection to its end; at shutdown, to the end of the requests it is at.
+    pub(crate) async fn connection(self, stream: TcpStream, peer: SocketAddr, entry: Entry) {
+        let _counted = Raised::by(&self.app.services.metrics.connections, 1);
+        let (_place, terms) = self.place(entry).await;
+        // Answers are small and complete: waiting to fill a packet only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+        let activity = Activity::new();
+        let service = service_fn(|request: Request<Incoming>| {
+            let version = request.version();
+            let under_way = activity.begin();
+            let answer = self.routes.clone().answer(request, peer, terms);
+            let activity = activity.clone();
+            async move {
+                let mut answer = answer.await;
+                if terms == Terms::Refused || answer.status() == StatusCode::REQUEST_TIMEOUT {
+                    activity.end();
+                    // HTTP/2 has no such header: its connections are told otherwise.
+                    if version < Version::HTTP_2 {
+                        answer.headers_mut().insert(CONNECTION, CLOSE);
+                    }
+                }
+                drop(under_way);
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return log(ended),
+            () = self.shutdown.cancelled() => {}
+            () = activity.ended() => {}
+            () = activity.rests(|| self.rest_max(terms)) => self.count_closed(&activity),
+        }
+        connection.as_mut().graceful_shutdown();
+        let unused = async {
+            sleep(CONNECTION_CLOSE_TIMEOUT).await;
+            activity.rests(|| CONNECTION_CLOSE_TIMEOUT).await;
+        };
+        tokio::select! {
+            biased;
+            ended = connection => log(ended),
+            () = unused => {}
+        }
+    }
+
+    /// Waits for a place, when there was none at once.
+    async fn place(&self, entry: Entry) -> (Slot, Terms) {
+        match entry {
+            Entry::Place(place) => (place, Terms::Served),
+            Entry::Waiting(waiting) => {
+                let place = self.app.admission.connections.wait(CONNECTION_WAIT);
+                match self.shutdown.run_until_cancelled(place).await.flatten() {
+                    Some(place) => (place, Terms::Served),
+                    None => (waiting, Terms::Refused),
+                }
+            }
+        }
+    }
+
+    /// How long a connection may be without a request.
+    fn rest_max(&self, terms: Terms) -> Duration {
+        match terms {
+            Terms::Served if self.app.admission.connections.scarce() => REQUEST_HEAD_TIMEOUT_SCARCE,
+            Terms::Served => REQUEST_HEAD_TIMEOUT,
+            Terms::Refused => REQUEST_HEAD_TIMEOUT_SCARCE,
+        }
+    }
+
+    fn count_closed(&self, activity: &Activity) {
+        let reason = if activity.was_used() {
+            Closed::Idle
+        } else {
+            Closed::NoRequest
+        };
+        self.app.services.metrics.count_closed(reason);
+    }
+}
+
+fn log(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        // Clients come and go; their requests, if any, were counted on their own.
+        tracing::debug!(error, "a connection broke");
+    }
+}

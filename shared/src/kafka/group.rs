@@ -1,0 +1,254 @@
+//! The consumer's place in its group: partitions come and go, on the polling thread.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::Offset;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError as ClientError;
+use rdkafka::statistics::Statistics;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+use tokio::sync::{mpsc, oneshot};
+
+use super::consumer::{AssignmentChange, CommitPosition, Truncated};
+use super::error_log::ErrorLog;
+use super::mark::TransactionMark;
+use crate::limits::ADMIN_REQUEST_TIMEOUT;
+use crate::metrics::Metrics;
+
+/// The wait before brokers are asked again where a partition was left.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// What librdkafka calls back.
+pub(super) struct Group {
+    topic: String,
+    changes: mpsc::Sender<AssignmentChange>,
+    assignments: Mutex<Assignments>,
+    stop: Arc<AtomicBool>,
+    errors: ErrorLog,
+    metrics: Metrics,
+}
+
+/// Assignments, counted.
+#[derive(Debug, Default)]
+struct Assignments {
+    last: u64,
+    by_partition: HashMap<i32, u64>,
+}
+
+impl Group {
+    pub(super) fn new(
+        topic: String,
+        changes: mpsc::Sender<AssignmentChange>,
+        stop: Arc<AtomicBool>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            topic,
+            changes,
+            assignments: Mutex::default(),
+            stop,
+            errors: ErrorLog::new("consumer"),
+            metrics,
+        }
+    }
+
+    /// Logs what librdkafka says, now and then.
+    pub(super) fn complain(&self, error: &ClientError, reason: &str) {
+        self.errors.tell(error, reason);
+    }
+}
+
+impl ClientContext for Group {
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else {
+            return;
+        };
+        for partition in topic
+            .partitions
+            .values()
+            .filter(|partition| partition.fetch_state == "active")
+        {
+            let lag = partition.hi_offset - partition.committed_offset.max(partition.lo_offset);
+            if partition.hi_offset >= 0 {
+                self.metrics
+                    .partition(partition.partition)
+                    .lag_records
+                    .set(lag.max(0));
+            }
+        }
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        self.errors.tell(&error, reason);
+    }
+}
+
+impl ConsumerContext for Group {
+    fn rebalance(
+        &self,
+        client: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let assigned = RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        let done = if error == assigned {
+            self.assign(client, list)
+        } else {
+            self.revoke(client, list)
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, "a rebalance could not be carried out");
+        }
+    }
+}
+
+impl Group {
+    /// Takes partitions over where they were left: at the committed offset, at the beginning when there is none, and
+    /// at the beginning with a word about it when retention has passed the committed one.
+    fn assign(
+        &self,
+        client: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<(), ClientError> {
+        let Some((starts, truncated)) = self.starts_when_known(client, list) else {
+            return Ok(());
+        };
+        let assignment = self.assigned(&starts);
+        let mut list = TopicPartitionList::with_capacity(starts.len());
+        for start in &starts {
+            list.add_partition_offset(&self.topic, start.partition, Offset::Offset(start.offset))?;
+        }
+        let numbers: Vec<(i32, i64)> = starts
+            .iter()
+            .map(|start| (start.partition, start.offset))
+            .collect();
+        tracing::info!(partitions = ?numbers, "partitions assigned");
+        self.tell(AssignmentChange::Assigned {
+            starts,
+            truncated,
+            assignment,
+        });
+        client.incremental_assign(&list)
+    }
+
+    /// Asks where partitions were left until the brokers say: a rebalance that is given up half-way keeps the consumer
+    /// out of its group for good. `None` when the process stops meanwhile.
+    fn starts_when_known(
+        &self,
+        client: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Option<(Vec<CommitPosition>, Vec<Truncated>)> {
+        while !self.stop.load(Ordering::Acquire) {
+            match self.starts(client, list) {
+                Ok(starts) => return Some(starts),
+                Err(error) => {
+                    tracing::warn!(%error, "where the partitions were left is not known yet");
+                    thread::sleep(ASK_AGAIN_AFTER);
+                }
+            }
+        }
+        None
+    }
+
+    /// Where partitions begin, and what of them retention has removed.
+    fn starts(
+        &self,
+        client: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<(Vec<CommitPosition>, Vec<Truncated>), ClientError> {
+        let committed = client.committed_offsets(list.clone(), ADMIN_REQUEST_TIMEOUT)?;
+        let mut truncated = Vec::new();
+        let mut starts = Vec::with_capacity(committed.count());
+        for element in committed.elements() {
+            // Without this, an error would pass for "nothing was committed".
+            element.error()?;
+            let partition = element.partition();
+            let (low, _) =
+                client.fetch_watermarks(&self.topic, partition, ADMIN_REQUEST_TIMEOUT)?;
+            let mut start = CommitPosition {
+                partition,
+                offset: low,
+                metadata: String::new(),
+            };
+            match element.offset() {
+                Offset::Offset(offset) => {
+                    start.metadata = TransactionMark::without(element.metadata()).to_owned();
+                    if offset >= low {
+                        start.offset = offset;
+                    } else {
+                        let first = offset;
+                        truncated.push(Truncated {
+                            partition,
+                            first,
+                            end: low,
+                        });
+                    }
+                }
+                Offset::Beginning
+                | Offset::End
+                | Offset::Stored
+                | Offset::Invalid
+                | Offset::OffsetTail(_) => {}
+            }
+            starts.push(start);
+        }
+        Ok((starts, truncated))
+    }
+
+    fn revoke(
+        &self,
+        client: &BaseConsumer<Self>,
+        list: &TopicPartitionList,
+    ) -> Result<(), ClientError> {
+        let elements = list.elements();
+        let partitions: Vec<i32> = elements.iter().map(|element| element.partition()).collect();
+        tracing::info!(?partitions, "partitions revoked");
+        let (settled, is_settled) = oneshot::channel();
+        self.tell(AssignmentChange::Revoked {
+            partitions,
+            settled,
+        });
+        // Whoever gets them next, we included, must find what we commit for them now.
+        drop(is_settled.blocking_recv());
+        client.incremental_unassign(list)
+    }
+
+    /// Counts a new assignment of these partitions.
+    fn assigned(&self, starts: &[CommitPosition]) -> u64 {
+        let mut assignments = self.assignments();
+        assignments.last += 1;
+        let assignment = assignments.last;
+        let partitions = starts.iter().map(|start| (start.partition, assignment));
+        assignments.by_partition.extend(partitions);
+        assignment
+    }
+
+    /// Under which assignment a partition is read.
+    pub(super) fn assignment_of(&self, partition: i32) -> u64 {
+        let assignments = self.assignments();
+        assignments
+            .by_partition
+            .get(&partition)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn assignments(&self) -> MutexGuard<'_, Assignments> {
+        self.assignments
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a change from the polling thread, and waits until there is room for it.
+    fn tell(&self, change: AssignmentChange) {
+        if self.changes.blocking_send(change).is_err() {
+            tracing::debug!("the intake has ended");
+        }
+    }
+}
