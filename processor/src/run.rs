@@ -1,5 +1,6 @@
 //! The processor's parts, and how they start and stop.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use shared::backoff::Backoff;
 use shared::config::{Config, KafkaConfig};
 use shared::kafka::{Admin, KafkaError, ProducerBounds, RecordConsumer, TransactionalProducer};
-use shared::readiness::{Need, Part, PartState};
+use shared::readiness::{Need, Part, PartState, Readiness};
 use shared::services::Services;
 use shared::size_limit::{TopicLimit, TopicLimitTooSmall};
 use shared::spool::SpoolDirectory;
@@ -31,6 +32,8 @@ const DELIVERIES_WAITING_MAX: usize = 16;
 const KAFKA_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// Of `shutdown_timeout`, what events under way may take; the rest is for the other parts to end.
 const FINISHING_SHARE: f64 = 0.8;
+/// How often the cluster is looked at.
+const BROKER_LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// Bytes of unconfirmed reports, outcomes and dead letters.
 const PRODUCER_INFLIGHT_BYTES: usize = 32 << 20;
 
@@ -108,9 +111,13 @@ pub async fn run(
             let (config, services) = (Arc::clone(&config), services.clone());
             let stop = shutdown.clone();
             intakes.spawn(async move {
-                kafka
-                    .take_in(first, &config, &services, deliveries, stop)
-                    .await
+                let topic = &config.kafka.topics.attachments;
+                let watching = kafka.watch(topic, &services.readiness);
+                let taking = kafka.take_in(first, &config, &services, deliveries, stop);
+                tokio::select! {
+                    ended = taking => ended,
+                    never = watching => match never {},
+                }
             });
             publisher
         }
@@ -188,9 +195,39 @@ fn note(ended: Result<(), JoinError>) {
 
 /// What the scaled-out processor knows of its cluster.
 struct KafkaSide {
-    report_limit: TopicLimit,
-    outcome_limit: TopicLimit,
-    dead_letter_limit: TopicLimit,
+    admin: Admin,
+    limits: Limits,
+}
+
+/// The limits of the output topics.
+#[derive(Clone, Copy)]
+struct Limits {
+    reports: TopicLimit,
+    outcomes: TopicLimit,
+    dead_letters: TopicLimit,
+}
+
+impl Limits {
+    async fn ask(admin: &Admin, config: &KafkaConfig) -> Result<Self, ProcessorError> {
+        let topics = &config.topics;
+        admin.describe(&topics.attachments).await?;
+        Ok(Self {
+            reports: limit(admin, &topics.reports).await?,
+            outcomes: limit(admin, &topics.outcomes).await?,
+            dead_letters: limit(admin, &topics.dead_letters).await?,
+        })
+    }
+
+    /// Sizes for a producer of all three topics: a batch is of one topic, and must fit the lowest limit.
+    fn bounds(&self) -> ProducerBounds {
+        let limits = [self.reports, self.outcomes, self.dead_letters];
+        let bytes_max = limits.map(TopicLimit::client_bytes_max);
+        ProducerBounds {
+            record_bytes_max: bytes_max.into_iter().max().unwrap_or_default(),
+            batch_bytes_max: bytes_max.into_iter().min().unwrap_or_default(),
+            inflight_bytes: PRODUCER_INFLIGHT_BYTES,
+        }
+    }
 }
 
 impl KafkaSide {
@@ -208,12 +245,12 @@ impl KafkaSide {
         let (first, longest) = KAFKA_WAIT;
         let mut backoff = Backoff::forever(first, longest);
         loop {
-            match Self::ask(&admin, &config.kafka).await {
-                Ok(side) => {
+            match Limits::ask(&admin, &config.kafka).await {
+                Ok(limits) => {
                     readiness.set(Part::Broker, PartState::Ready);
                     readiness.set(Part::Topic, PartState::Ready);
                     readiness.set(Part::Producer, PartState::Ready);
-                    return Ok(Some(side));
+                    return Ok(Some(Self { admin, limits }));
                 }
                 Err(ProcessorError::Kafka(error @ KafkaError::Unavailable { .. })) => {
                     readiness.set(Part::Broker, PartState::not_ready(error.to_string()));
@@ -231,35 +268,22 @@ impl KafkaSide {
         }
     }
 
-    async fn ask(admin: &Admin, config: &KafkaConfig) -> Result<Self, ProcessorError> {
-        let topics = &config.topics;
-        admin.describe(&topics.attachments).await?;
-        Ok(Self {
-            report_limit: limit(admin, &topics.reports).await?,
-            outcome_limit: limit(admin, &topics.outcomes).await?,
-            dead_letter_limit: limit(admin, &topics.dead_letters).await?,
-        })
-    }
-
-    /// Sizes for a producer of all three topics: a batch is of one topic, and must fit the lowest limit.
-    fn bounds(&self) -> ProducerBounds {
-        let limits = [
-            self.report_limit,
-            self.outcome_limit,
-            self.dead_letter_limit,
-        ];
-        let bytes_max = limits.map(TopicLimit::client_bytes_max);
-        ProducerBounds {
-            record_bytes_max: bytes_max.into_iter().max().unwrap_or_default(),
-            batch_bytes_max: bytes_max.into_iter().min().unwrap_or_default(),
-            inflight_bytes: PRODUCER_INFLIGHT_BYTES,
+    /// Shows whether the cluster answers, for ever.
+    async fn watch(&self, topic: &str, readiness: &Readiness) -> Infallible {
+        loop {
+            tokio::time::sleep(BROKER_LOOK_INTERVAL).await;
+            let state = match self.admin.describe(topic).await {
+                Ok(_) => PartState::Ready,
+                Err(error) => PartState::not_ready(error.to_string()),
+            };
+            readiness.set(Part::Broker, state);
         }
     }
 
     /// Takes events in until `stop`. A consumer that is lost (a broker that took our own repeated request for somebody
     /// else's ends it for good) is replaced together with all that knew it; what it had not finished comes again.
     async fn take_in(
-        self,
+        &self,
         first: KafkaIntake,
         config: &Config,
         services: &Services,
@@ -299,13 +323,13 @@ impl KafkaSide {
         })?;
         let producer = TransactionalProducer::new(
             &config.kafka,
-            self.bounds(),
+            self.limits.bounds(),
             identity.name(&config.kafka.group),
         );
         let dead_letters = DeadLetters {
             origin_topic: names.attachments.as_str().into(),
             topic: names.dead_letters.as_str().into(),
-            limit: self.dead_letter_limit,
+            limit: self.limits.dead_letters,
             metrics: metrics.clone(),
         };
         let instance = identity.name(&config.kafka.group);
@@ -326,9 +350,9 @@ impl KafkaSide {
         let names = &config.kafka.topics;
         Publisher::Kafka(Topics {
             reports: names.reports.as_str().into(),
-            report_limit: self.report_limit,
+            report_limit: self.limits.reports,
             outcomes: names.outcomes.as_str().into(),
-            outcome_limit: self.outcome_limit,
+            outcome_limit: self.limits.outcomes,
         })
     }
 }
