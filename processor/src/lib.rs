@@ -3,6 +3,7 @@
 //! `intake` brings deliveries, `pipeline` takes each to its outcome, `publish` tells it. `parser` is the way to
 //! rust-minidump, in processes of their own.
 
+mod cluster;
 mod dead_letter;
 mod identity;
 mod intake;

@@ -37,6 +37,10 @@ pub const STATE_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 pub const STATE_RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Notes that are not written when a stop has taken this long are dropped; their outcomes heal the ledger.
 pub const STATE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// A Redis that is killed may lose what it confirmed in its last two seconds: so much is written again afterwards.
+pub const STATE_REPLAY_WINDOW: Duration = Duration::from_secs(5);
+/// Records written again at most.
+pub const STATE_REPLAY_RECORDS_MAX: usize = 32_768;
 /// How often the ledger is read for the metrics; also how soon a state store that is away is noticed.
 pub const STATE_LEDGER_REFRESH: Duration = Duration::from_secs(1);
 /// How often the embedded store looks for statuses that outlived [`STATUS_KEPT`].

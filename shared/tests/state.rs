@@ -480,6 +480,33 @@ async fn a_redis_that_is_away_costs_no_note_and_is_found_again() {
 }
 
 #[tokio::test]
+async fn what_a_killed_redis_forgot_is_written_again() {
+    let mut server = RedisServer::reserve();
+    server.start();
+    let store = Store::redis(&server.url()).await;
+    let [open, done] = [EventId::random(), EventId::random()];
+    for event in [open, done] {
+        store.state.note_accepted(note(event));
+    }
+    store.state.flush().await.expect("flushes");
+    let told = outcome(done, Verdict::Processed);
+    store
+        .state
+        .finish(std::slice::from_ref(&told))
+        .await
+        .expect("records");
+    let before = store.state.ledger().await.expect("a ledger");
+    server.kill();
+    until(Duration::from_secs(10), || !store.readiness.is_ready()).await;
+    server.forget();
+    server.start();
+    until(Duration::from_secs(10), || store.readiness.is_ready()).await;
+    assert_eq!(store.state.ledger().await.expect("a ledger"), before);
+    let known = store.state.finished(&[open, done]).await.expect("statuses");
+    assert_eq!(known, [None, Some(told)]);
+}
+
+#[tokio::test]
 async fn a_redis_that_hangs_is_noticed_and_found_again() {
     let mut server = RedisServer::reserve();
     server.start();

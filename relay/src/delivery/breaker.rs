@@ -16,6 +16,8 @@ pub(super) struct Signs {
     pub(super) limit_known: bool,
     /// Why the producer's client will never send again, when that is so.
     pub(super) lost: Option<String>,
+    /// Why the broker refused the last record, when it did.
+    pub(super) refused: Option<String>,
     /// Age of the oldest unconfirmed record.
     pub(super) oldest: Duration,
     /// Since when nobody has read delivery reports.
@@ -80,6 +82,9 @@ impl State {
 fn trouble(signs: &Signs) -> Option<String> {
     if let Some(lost) = &signs.lost {
         return Some(format!("the producer is lost: {lost}"));
+    }
+    if let Some(refused) = &signs.refused {
+        return Some(format!("the broker refuses records: {refused}"));
     }
     if !signs.limit_known {
         return Some("the topic's limit is not known or too small".to_owned());
@@ -175,6 +180,7 @@ mod tests {
         Signs {
             limit_known: true,
             lost: None,
+            refused: None,
             oldest: Duration::ZERO,
             silent: Duration::ZERO,
             unconfirmed: 0,
@@ -228,7 +234,7 @@ mod tests {
 
     #[test]
     fn each_trouble_opens_it() {
-        let mut troubles = vec![stalled(0); 4];
+        let mut troubles = vec![stalled(0); 5];
         troubles[1] = Signs {
             limit_known: false,
             ..fine(0)
@@ -239,6 +245,10 @@ mod tests {
         };
         troubles[3] = Signs {
             lost: Some("fenced".into()),
+            ..fine(0)
+        };
+        troubles[4] = Signs {
+            refused: Some("no right to write".into()),
             ..fine(0)
         };
         for signs in troubles {

@@ -15,7 +15,7 @@ use super::limit::LimitWatch;
 /// How often it looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// Records that are unconfirmed for so long, though the broker answers other questions, are stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
+const STUCK_AFTER: Duration = Duration::from_secs(20);
 /// The broker answers when it has answered within this time.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 /// A client is not replaced again before the one that it replaced has given up.
@@ -59,6 +59,7 @@ impl Supervisor {
         let signs = Signs {
             limit_known: self.limit.current().is_some(),
             lost: health.lost,
+            refused: health.refused_record,
             oldest: health.oldest,
             silent: health.silent,
             unconfirmed: health.unconfirmed,

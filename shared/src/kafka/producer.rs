@@ -97,6 +97,8 @@ pub struct ProducerHealth {
     pub refusal: Option<String>,
     /// What librdkafka last complained of.
     pub complaint: Option<String>,
+    /// Why the broker has refused the last record, when it has: rights, not room.
+    pub refused_record: Option<String>,
 }
 
 /// The producer. Cloning shares it.
@@ -126,6 +128,9 @@ struct Watch {
     heartbeat_millis: AtomicU64,
     confirmed: AtomicU64,
     complaint: Mutex<Option<Complaint>>,
+    /// Whether the last record was refused, and why.
+    has_refused: AtomicBool,
+    refused_record: Mutex<Option<String>>,
     errors: ErrorLog,
     metrics: Metrics,
 }
@@ -186,9 +191,7 @@ impl ProducerContext for Reports {
             Err((error, _)) => Err(RefusedRecord::from_client(error)),
         };
         self.watch.oldest.remove(inflight.slot);
-        if report.is_ok() {
-            self.watch.confirmed.fetch_add(1, Ordering::Relaxed);
-        }
+        self.watch.take_note(&report);
         self.watch
             .metrics
             .delivery_latency_seconds
@@ -235,6 +238,8 @@ impl RecordProducer {
             heartbeat_millis: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
             complaint: Mutex::new(None),
+            has_refused: AtomicBool::new(false),
+            refused_record: Mutex::new(None),
             errors: ErrorLog::new("producer"),
             metrics,
         });
@@ -355,6 +360,7 @@ impl RecordProducer {
                 .filter(|complaint| complaint.refused)
                 .map(|complaint| complaint.text.clone()),
             complaint: complaint.map(|complaint| complaint.text),
+            refused_record: watch.refused_record().clone(),
         }
     }
 
@@ -382,6 +388,36 @@ impl RecordProducer {
 }
 
 impl Watch {
+    /// Whether records get through, from a delivery report.
+    fn take_note(&self, report: &Result<Delivered, RefusedRecord>) {
+        match report {
+            Ok(_) => {
+                self.confirmed.fetch_add(1, Ordering::Relaxed);
+                // The lock is for the rare case: this is asked for every record.
+                if self.has_refused.load(Ordering::Relaxed)
+                    && self.has_refused.swap(false, Ordering::Relaxed)
+                {
+                    *self.refused_record() = None;
+                }
+            }
+            Err(RefusedRecord::Refused(why)) => {
+                *self.refused_record() = Some(why.clone());
+                self.has_refused.store(true, Ordering::Relaxed);
+            }
+            Err(
+                RefusedRecord::TooLarge(_)
+                | RefusedRecord::Unconfirmed(_)
+                | RefusedRecord::ProducerLost(_),
+            ) => {}
+        }
+    }
+
+    fn refused_record(&self) -> MutexGuard<'_, Option<String>> {
+        self.refused_record
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn complaint(&self) -> MutexGuard<'_, Option<Complaint>> {
         self.complaint
             .lock()

@@ -103,6 +103,11 @@ impl RedisServer {
         }
     }
 
+    /// Throws away what a killed one had written.
+    pub(crate) fn forget(&self) {
+        std::fs::remove_dir_all(self.dir.path().join("appendonlydir")).expect("it had written");
+    }
+
     /// Stops it without closing its connections (SIGSTOP).
     pub(crate) fn pause(&self) {
         self.signal("-STOP");

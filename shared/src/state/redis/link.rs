@@ -16,6 +16,7 @@ use crate::backoff::Backoff;
 use crate::config::Secret;
 use crate::limits;
 use crate::state::StateError;
+use crate::state::redis::recent::Recorder;
 
 /// How the connection is.
 #[derive(Clone, Debug)]
@@ -35,6 +36,7 @@ impl Link {
     /// Starts the task that connects to `url` until `stop`, and waits for its first try.
     pub(super) async fn start(
         url: &Secret,
+        recorder: Recorder,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, StateError> {
@@ -46,6 +48,7 @@ impl Link {
         let broken = Arc::new(Notify::new());
         let keeper = Keeper {
             client,
+            recorder,
             status: sender,
             broken: broken.clone(),
         };
@@ -79,6 +82,7 @@ impl Link {
 /// The task that makes the connection.
 struct Keeper {
     client: Client,
+    recorder: Recorder,
     status: watch::Sender<Status>,
     broken: Arc<Notify>,
 }
@@ -91,10 +95,7 @@ impl Keeper {
             .set_response_timeout(timeout);
         let mut backoff = backoff();
         loop {
-            let made = self
-                .client
-                .get_multiplexed_async_connection_with_config(&config);
-            match made.await {
+            match self.connect(&config).await {
                 Ok(connection) => {
                     // Listens before anyone can use the connection, so that no break goes unheard.
                     let broken = self.broken.notified();
@@ -111,6 +112,16 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// A connection to a Redis that knows again what it confirmed last.
+    async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
+        let made = self
+            .client
+            .get_multiplexed_async_connection_with_config(config);
+        let mut connection = made.await?;
+        self.recorder.replay(&mut connection).await?;
+        Ok(connection)
     }
 
     fn say_down(&self, why: String) {

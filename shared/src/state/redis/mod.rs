@@ -1,12 +1,14 @@
 //! State in Redis, for roles in several processes. Status and ledger change in one script.
 
 mod link;
+mod recent;
 
-use redis::{Cmd, Pipeline, RedisResult, Script};
+use redis::{Cmd, Pipeline, RedisResult};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::link::Link;
+use self::recent::{Record, Recorder};
 use super::{AcceptedNote, EventStatus, Finished, StateError, stored};
 use crate::config::Secret;
 use crate::id::{EventId, ProjectId, PublicKey};
@@ -20,7 +22,7 @@ const LEDGER: &str = "crashferry:ledger";
 #[derive(Clone, Debug)]
 pub(super) struct Redis {
     link: Link,
-    record: Script,
+    recorder: Recorder,
 }
 
 impl Redis {
@@ -30,10 +32,9 @@ impl Redis {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, StateError> {
-        Ok(Self {
-            link: Link::start(url, tasks, stop).await?,
-            record: Script::new(include_str!("../record.lua")),
-        })
+        let recorder = Recorder::new();
+        let link = Link::start(url, recorder.clone(), tasks, stop).await?;
+        Ok(Self { link, recorder })
     }
 
     pub(super) async fn accept(&self, notes: Vec<AcceptedNote>) -> Result<(), StateError> {
@@ -109,29 +110,15 @@ impl Redis {
         made.parse().map_err(unreadable)
     }
 
-    /// Runs the script; answers for each record the outcome that its event had before, or "".
+    /// Records; answers for each record the outcome that its event had before, or "".
     async fn record(
         &self,
         records: impl Iterator<Item = Record>,
     ) -> Result<Vec<String>, StateError> {
         let mut connection = self.link.connection()?;
-        let mut script = self.record.key(LEDGER);
-        script.arg(kept_seconds());
-        for record in records {
-            script
-                .key(event_key(record.event))
-                .key(attempts_key(record.event));
-            script.arg(record.value).arg(record.count);
-        }
-        self.link.judge(script.invoke_async(&mut connection).await)
+        let recorded = self.recorder.record(&mut connection, records.collect());
+        self.link.judge(recorded.await)
     }
-}
-
-/// One line of the script's work.
-struct Record {
-    event: EventId,
-    value: String,
-    count: String,
 }
 
 fn event_key(event: EventId) -> String {
