@@ -10,6 +10,7 @@ mod oldest;
 mod partition;
 mod poller;
 mod producer;
+mod producer_watch;
 mod settings;
 mod transaction;
 
@@ -20,7 +21,6 @@ pub use consumer::{
 };
 pub use error::{KafkaError, RefusedRecord};
 pub use partition::partition_of;
-pub use producer::{
-    Delivered, PendingDelivery, ProducerBounds, ProducerHealth, Record, RecordProducer, Room,
-};
+pub use producer::{Delivered, PendingDelivery, ProducerBounds, Record, RecordProducer, Room};
+pub use producer_watch::ProducerHealth;
 pub use transaction::{CommitError, Doubt, TransactionalProducer};

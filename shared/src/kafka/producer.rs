@@ -7,21 +7,21 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::error::{KafkaError, RefusedRecord};
-use super::error_log::ErrorLog;
-use super::oldest::{OldestUnconfirmed, Slot};
+use super::oldest::Slot;
+use super::producer_watch::{ProducerHealth, ProducerWatch};
 use super::settings;
 use crate::config::KafkaConfig;
 use crate::metrics::Metrics;
@@ -78,29 +78,6 @@ impl Delivered {
     }
 }
 
-/// How the producer is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProducerHealth {
-    /// Records without a report.
-    pub unconfirmed: u64,
-    /// Their bytes.
-    pub unconfirmed_bytes: usize,
-    /// Age of the oldest of them.
-    pub oldest: Duration,
-    /// Since when the polling thread has not looked at reports.
-    pub silent: Duration,
-    /// Records confirmed so far.
-    pub confirmed: u64,
-    /// Why this client will never send anything again, when that is so.
-    pub lost: Option<String>,
-    /// What the cluster has against us, as the last connection was told: rights, credentials, certificates.
-    pub refusal: Option<String>,
-    /// What librdkafka last complained of.
-    pub complaint: Option<String>,
-    /// Why the broker has refused the last record, when it has: rights, not room.
-    pub refused_record: Option<String>,
-}
-
 /// The producer. Cloning shares it.
 #[derive(Clone)]
 pub struct RecordProducer(Arc<Shared>);
@@ -111,7 +88,7 @@ struct Shared {
     permits: Arc<Semaphore>,
     inflight_bytes: usize,
     generation: RwLock<Arc<Generation>>,
-    watch: Arc<Watch>,
+    watch: Arc<ProducerWatch>,
 }
 
 /// One librdkafka producer and its polling thread. A change of bounds or a failure makes a new generation.
@@ -119,28 +96,6 @@ struct Generation {
     client: BaseProducer<Reports>,
     bounds: ProducerBounds,
     retired: AtomicBool,
-}
-
-/// What outlives generations.
-struct Watch {
-    start: Instant,
-    oldest: OldestUnconfirmed,
-    heartbeat_millis: AtomicU64,
-    confirmed: AtomicU64,
-    complaint: Mutex<Option<Complaint>>,
-    /// Whether the last record was refused, and why.
-    has_refused: AtomicBool,
-    refused_record: Mutex<Option<String>>,
-    errors: ErrorLog,
-    metrics: Metrics,
-}
-
-/// What librdkafka said by itself.
-#[derive(Debug, Clone)]
-struct Complaint {
-    text: String,
-    /// Time will not heal it.
-    refused: bool,
 }
 
 /// Room for a record among the unconfirmed ones; given back when its delivery report comes.
@@ -156,26 +111,14 @@ struct InFlight {
 }
 
 struct Reports {
-    watch: Arc<Watch>,
+    watch: Arc<ProducerWatch>,
 }
 
 impl ClientContext for Reports {
     fn stats_raw(&self, _statistics: &[u8]) {}
 
     fn error(&self, error: ClientError, reason: &str) {
-        self.watch.errors.tell(&error, reason);
-        // That all brokers are down only follows what was said about each.
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            return;
-        }
-        let refused = matches!(
-            KafkaError::from_client("connecting", &error),
-            KafkaError::Misconfigured { .. }
-        );
-        *self.watch.complaint() = Some(Complaint {
-            text: reason.to_owned(),
-            refused,
-        });
+        self.watch.complain(&error, reason);
     }
 }
 
@@ -190,12 +133,8 @@ impl ProducerContext for Reports {
             }),
             Err((error, _)) => Err(RefusedRecord::from_client(error)),
         };
-        self.watch.oldest.remove(inflight.slot);
-        self.watch.take_note(&report);
         self.watch
-            .metrics
-            .delivery_latency_seconds
-            .observe(inflight.enqueued.elapsed().as_secs_f64());
+            .reported(inflight.slot, inflight.enqueued, &report);
         let InFlight { report: sender, .. } = *inflight;
         // Whoever asked may have gone away; the record is delivered all the same.
         drop(sender.send(report));
@@ -231,18 +170,7 @@ impl RecordProducer {
         role: &'static str,
         metrics: Metrics,
     ) -> Result<Self, KafkaError> {
-        let start = Instant::now();
-        let watch = Arc::new(Watch {
-            start,
-            oldest: OldestUnconfirmed::new(start),
-            heartbeat_millis: AtomicU64::new(0),
-            confirmed: AtomicU64::new(0),
-            complaint: Mutex::new(None),
-            has_refused: AtomicBool::new(false),
-            refused_record: Mutex::new(None),
-            errors: ErrorLog::new("producer"),
-            metrics,
-        });
+        let watch = Arc::new(ProducerWatch::new(metrics));
         let generation = Generation::start(config, bounds, role, &watch)?;
         Ok(Self(Arc::new(Shared {
             config: config.clone(),
@@ -275,7 +203,7 @@ impl RecordProducer {
         let generation = self.generation();
         let (report, reported) = oneshot::channel();
         let now = Instant::now();
-        let slot = self.0.watch.oldest.add(now);
+        let slot = self.0.watch.enqueued(now);
         let inflight = Box::new(InFlight {
             report,
             slot,
@@ -298,7 +226,7 @@ impl RecordProducer {
         match generation.client.send(outgoing) {
             Ok(()) => Ok(PendingDelivery(reported)),
             Err((error, refused)) => {
-                self.0.watch.oldest.remove(refused.delivery_opaque.slot);
+                self.0.watch.not_enqueued(refused.delivery_opaque.slot);
                 Err(RefusedRecord::from_client(&error))
             }
         }
@@ -334,34 +262,18 @@ impl RecordProducer {
         let previous = std::mem::replace(&mut *current, next);
         drop(current);
         previous.retired.store(true, Ordering::Release);
-        *self.0.watch.complaint() = None;
+        self.0.watch.forgive();
         Ok(())
     }
 
     /// How the producer is doing.
     #[must_use]
     pub fn health(&self) -> ProducerHealth {
-        let watch = &self.0.watch;
-        let now = Instant::now();
-        let heartbeat = Duration::from_millis(watch.heartbeat_millis.load(Ordering::Relaxed));
-        let complaint = watch.complaint().clone();
-        ProducerHealth {
-            unconfirmed: watch.oldest.waiting(),
-            unconfirmed_bytes: self
-                .0
-                .inflight_bytes
-                .saturating_sub(self.0.permits.available_permits()),
-            oldest: watch.oldest.age(now),
-            silent: (now - watch.start).saturating_sub(heartbeat),
-            confirmed: watch.confirmed.load(Ordering::Relaxed),
-            lost: self.generation().lost(),
-            refusal: complaint
-                .as_ref()
-                .filter(|complaint| complaint.refused)
-                .map(|complaint| complaint.text.clone()),
-            complaint: complaint.map(|complaint| complaint.text),
-            refused_record: watch.refused_record().clone(),
-        }
+        let free = self.0.permits.available_permits();
+        let unconfirmed_bytes = self.0.inflight_bytes.saturating_sub(free);
+        self.0
+            .watch
+            .health(unconfirmed_bytes, self.generation().lost())
     }
 
     /// Waits until every record taken so far has its report. Blocks the thread.
@@ -387,44 +299,6 @@ impl RecordProducer {
     }
 }
 
-impl Watch {
-    /// Whether records get through, from a delivery report.
-    fn take_note(&self, report: &Result<Delivered, RefusedRecord>) {
-        match report {
-            Ok(_) => {
-                self.confirmed.fetch_add(1, Ordering::Relaxed);
-                // The lock is for the rare case: this is asked for every record.
-                if self.has_refused.load(Ordering::Relaxed)
-                    && self.has_refused.swap(false, Ordering::Relaxed)
-                {
-                    *self.refused_record() = None;
-                }
-            }
-            Err(RefusedRecord::Refused(why)) => {
-                *self.refused_record() = Some(why.clone());
-                self.has_refused.store(true, Ordering::Relaxed);
-            }
-            Err(
-                RefusedRecord::TooLarge(_)
-                | RefusedRecord::Unconfirmed(_)
-                | RefusedRecord::ProducerLost(_),
-            ) => {}
-        }
-    }
-
-    fn refused_record(&self) -> MutexGuard<'_, Option<String>> {
-        self.refused_record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn complaint(&self) -> MutexGuard<'_, Option<Complaint>> {
-        self.complaint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Drop for Shared {
     fn drop(&mut self) {
         self.generation
@@ -440,7 +314,7 @@ impl Generation {
         config: &KafkaConfig,
         bounds: ProducerBounds,
         role: &str,
-        watch: &Arc<Watch>,
+        watch: &Arc<ProducerWatch>,
     ) -> Result<Arc<Self>, KafkaError> {
         let client = settings::producer(config, bounds, role)
             .create_with_context(Reports {
@@ -468,7 +342,7 @@ impl Generation {
         Some(format!("{code}: {text}"))
     }
 
-    fn poll_until_retired(&self, watch: &Watch) {
+    fn poll_until_retired(&self, watch: &ProducerWatch) {
         let mut retired_at = None;
         loop {
             // A panic in a report must not end the reports: everybody would wait for ever.
@@ -476,9 +350,7 @@ impl Generation {
                 tracing::error!("a delivery report panicked; this is a bug");
             }
             if !self.retired.load(Ordering::Acquire) {
-                watch
-                    .heartbeat_millis
-                    .store(watch.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+                watch.beat();
                 continue;
             }
             let retired_at: Instant = *retired_at.get_or_insert_with(Instant::now);
