@@ -24,6 +24,7 @@ use tracing::{Instrument, Level};
 
 use crate::admission::{Admission, Bounds};
 use crate::auth::KeyRing;
+use crate::dedupe::Dedupe;
 use crate::delivery::Delivery;
 use crate::endpoints;
 use crate::error::Rejection;
@@ -46,6 +47,7 @@ pub(crate) struct App {
     pub(crate) admission: Admission,
     pub(crate) keys: KeyRing,
     pub(crate) intake: Intake,
+    pub(crate) dedupe: Dedupe,
     pub(crate) delivery: Delivery,
     pub(crate) services: Services,
     /// Publishing and draining, which outlive their requests.
@@ -92,6 +94,7 @@ impl App {
                 &services.metrics,
             ),
             admission,
+            dedupe: Dedupe::new(config.dedupe.window.get()),
             delivery,
             services,
             tasks: TaskTracker::new(),

@@ -14,6 +14,7 @@ pub mod body;
 pub mod budget;
 mod connection;
 pub mod decode;
+mod dedupe;
 pub mod delivery;
 mod descriptors;
 mod endpoints;

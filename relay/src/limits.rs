@@ -83,5 +83,9 @@ pub(crate) const FIRST_BLOCK_BYTES_MAX: usize = 32 << 10;
 pub(crate) const DUMP_HEAD_BYTES: usize = 512;
 /// A media type that is kept of a part.
 pub(crate) const CONTENT_TYPE_BYTES_MAX: usize = 255;
+/// Places where repeats are looked for, each with a lock of its own.
+pub(crate) const DEDUPE_SHARDS: usize = 16;
+/// Uploads that each remembers, of about 130 bytes: 32 MiB at most altogether.
+pub(crate) const DEDUPE_SHARD_UPLOADS_MAX: usize = 16 << 10;
 /// What a client is told to wait when the fault is ours.
 pub(crate) const RETRY_AFTER_SECONDS: u64 = 30;

@@ -6,6 +6,7 @@ use shared::state::AcceptedNote;
 use tracing::{Instrument, Span};
 
 use crate::app::App;
+use crate::dedupe::Turn;
 use crate::delivery::Receipt;
 use crate::error::Rejection;
 use crate::receive::Validated;
@@ -21,6 +22,7 @@ pub(crate) async fn publish(
 ) -> Result<Receipt, Rejection> {
     let delivery = app.delivery.clone();
     let services = app.services.clone();
+    let dedupe = app.dedupe.clone();
     let span = Span::current();
     span.record(
         "event_id",
@@ -33,7 +35,21 @@ pub(crate) async fn publish(
             permit,
         } = upload;
         let (project_id, received_at) = (envelope.project_id, envelope.received_at);
+        let first = match envelope.minidump().and_then(|minidump| minidump.blake3) {
+            None => None,
+            Some(hash) => match dedupe.turn(project_id, hash).await {
+                Turn::First(first) => Some(first),
+                Turn::Repeat(receipt) => {
+                    services.metrics.uploads_repeated.inc();
+                    tracing::info!(first = %receipt.event_id(), "a repeat");
+                    return Ok(receipt);
+                }
+            },
+        };
         let receipt = delivery.publish(envelope, draft).await?;
+        if let Some(first) = first {
+            first.keep(&receipt);
+        }
         drop(permit);
         let event_id = receipt.event_id();
         services.state.note_accepted(AcceptedNote {

@@ -17,7 +17,7 @@ fn down_and_up_under_load() {
     for _ in 0..scale.pick(1, 5) {
         for limit in LIMITS {
             kafka::alter_limit(stack.broker(), &stack.topics().attachments, limit);
-            wait::lasting(Duration::from_secs(scale.pick(4, 40)));
+            wait::lasting(Duration::from_secs(scale.pick(4, 15)));
         }
     }
     let tally = load.stop();

@@ -29,6 +29,19 @@ impl Receipt {
         }
     }
 
+    /// The same proof for a repeat of the upload: what is durable stays so.
+    pub(crate) fn repeated(&self) -> Self {
+        Self { ..*self }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self {
+            event_id: EventId::random(),
+            durable: Durable::Local,
+        }
+    }
+
     /// The upload.
     #[must_use]
     pub fn event_id(&self) -> EventId {

@@ -61,6 +61,8 @@ macro_rules! metric_set {
 metric_set! {
     "Uploads answered with 200, by endpoint and by what made them durable"
     uploads_accepted: Family<AcceptedLabels, Counter> = Family::default();
+    "Uploads answered with the id of an earlier one that had the same minidump"
+    uploads_repeated: Counter = Counter::default();
     "Uploads refused, by status and reason"
     uploads_rejected: Family<RejectedLabels, Counter> = Family::default();
     "Body bytes as they came, before decompression"
