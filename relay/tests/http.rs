@@ -137,11 +137,10 @@ fn answer(stream: &mut TcpStream) -> (String, String) {
 fn one_connection_carries_many_uploads_and_each_gets_its_id() {
     let relay = Relay::start();
     let mut stream = relay.connect();
-    let upload = [head(KEY, 1000, "").as_bytes(), &dump(1000)].concat();
     // Pipelined: both are there before the first answer is.
-    stream
-        .write_all(&[&upload[..], &upload].concat())
-        .expect("sent");
+    let uploads =
+        [1000, 1001].map(|bytes| [head(KEY, bytes, "").as_bytes(), &dump(bytes)].concat());
+    stream.write_all(&uploads.concat()).expect("sent");
     for _ in 0..2 {
         let (head, body) = answer(&mut stream);
         assert!(head.starts_with("http/1.1 200"), "{head}");

@@ -2,7 +2,8 @@
 
 use harness::dumps;
 use harness::http::Request;
-use harness::stack::{Plan, Stack};
+use harness::stack::{FATE_DEADLINE, Plan, Stack};
+use harness::wait;
 use serde_json::Value;
 
 #[test]
@@ -24,10 +25,10 @@ fn in_both_roles_behind_kafka() {
         confirmed >= Some(2.0),
         "a chunk and an event: {confirmed:?}"
     );
-    assert_eq!(
-        relay.sum("crashferry_producer_queue_messages", &[]),
-        Some(0.0)
-    );
+    wait::until_true("the producer to be empty", FATE_DEADLINE, || {
+        let unconfirmed = stack.relay().metrics();
+        unconfirmed.sum("crashferry_producer_queue_messages", &[]) == Some(0.0)
+    });
     let processor = stack.processor().metrics();
     for partition in ["0", "1"] {
         let lag = processor.sum(
