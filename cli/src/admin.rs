@@ -11,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use shared::config::Secret;
-use shared::metrics;
+use shared::metrics::{self, Metrics};
 use shared::readiness::PartSnapshot;
 use shared::services::Services;
 use subtle::ConstantTimeEq;
@@ -120,13 +120,32 @@ async fn page(State(services): State<Services>) -> Html<String> {
             )
         },
     );
+    let spool = spool_lines(&services.metrics);
     Html(format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Crashferry: {title}</title>\
          <h1>Crashferry: {title}</h1>\
          <table><tr><th>part<th>state<th>since<th>why{parts}</table>\
-         <h2>Ledger</h2>{ledger}\
+         <h2>Ledger</h2>{ledger}{spool}\
          <p><a href=\"readyz\">readyz</a> <a href=\"healthz\">healthz</a> <a href=\"metrics\">metrics</a></p></html>\n"
     ))
+}
+
+/// What waits in the spool, for a relay.
+fn spool_lines(metrics: &Metrics) -> String {
+    if metrics.spool_max_bytes.get() == 0 {
+        return String::new();
+    }
+    const MIB: i64 = 1 << 20;
+    format!(
+        "<h2>Spool</h2><p>{} uploads wait, the oldest for {:.0} s; {} of {} MiB are taken; \
+         {} uploads were drained since the start; {} damaged files are in quarantine</p>",
+        metrics.spool_files.get(),
+        metrics.spool_oldest_seconds.get(),
+        metrics.spool_bytes.get() / MIB,
+        metrics.spool_max_bytes.get() / MIB,
+        metrics.drained_uploads.get(),
+        metrics.spool_quarantined_files.get(),
+    )
 }
 
 fn part_row(part: &PartSnapshot) -> String {

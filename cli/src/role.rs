@@ -1,5 +1,6 @@
 //! Running a role: open what it needs, start its parts, wait for a signal, stop them in order.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use relay::RelayError;
 use shared::config::{Config, LogFormat, ProjectConfig, Role};
 use shared::id::ProjectId;
 use shared::kafka::KafkaError;
-use shared::readiness::{Need, Part};
+use shared::readiness::{Need, Part, PartState};
 use shared::services::{Services, ServicesError};
 use shared::spool::{SpoolDirectory, SpoolError};
 use shared::telemetry;
@@ -39,6 +40,7 @@ pub(crate) fn run(role: Role, config: Config) -> Result<(), CommandError> {
 
 async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandError> {
     let shutdown = CancellationToken::new();
+    make_data_directory(&config)?;
     let services = Services::open(&config, role)
         .await
         .map_err(services_error)?;
@@ -53,7 +55,7 @@ async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandE
     };
     register_parts(role, &services);
     let mut parts = JoinSet::new();
-    start_admin(&config, &services, &shutdown, &mut parts).await?;
+    let admin = start_admin(&config, &services).await?;
     if let Some(spool) = &spool {
         let (config, services) = (Arc::clone(&config), services.clone());
         let (spool, shutdown) = (spool.clone(), shutdown.clone());
@@ -79,9 +81,29 @@ async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandE
     if role == Role::Standalone && config.log.format == LogFormat::Text {
         welcome::print(&config, made_key).context("writing the sample dump")?;
     }
-    let stopped = wait(parts, shutdown, config.shutdown_timeout.get()).await;
+    let stopped = wait(
+        parts,
+        admin,
+        &services,
+        shutdown,
+        config.shutdown_timeout.get(),
+    )
+    .await;
     services.state.shutdown().await;
     stopped
+}
+
+/// Makes `data.dir` for this user alone: it holds other people's memory, and the key of project 1.
+fn make_data_directory(config: &Config) -> Result<(), CommandError> {
+    let dir = &config.data.dir;
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir);
+    made.map_err(|error| {
+        let dir = dir.display();
+        CommandError::usage(format!("data.dir: expected a directory at {dir}: {error}"))
+    })
 }
 
 /// Registers what the role's parts set ready once they run, so that nobody is told "ready" before they do.
@@ -97,6 +119,8 @@ fn register_parts(role: Role, services: &Services) {
 /// Waits for a signal or for a part that ends, then for the rest to end in time.
 async fn wait(
     mut parts: JoinSet<Result<(), CommandError>>,
+    mut admin: Admin,
+    services: &Services,
     shutdown: CancellationToken,
     timeout: Duration,
 ) -> Result<(), CommandError> {
@@ -108,6 +132,13 @@ async fn wait(
         Some(ended) = parts.join_next() => {
             first_error = part_error(ended);
         }
+        Some(ended) = admin.serving.join_next() => {
+            first_error = part_error(ended);
+        }
+    }
+    let stopping = PartState::not_ready("stopping");
+    for part in [Part::Listener, Part::Consumer] {
+        services.readiness.set(part, stopping.clone());
     }
     shutdown.cancel();
     let rest = async {
@@ -127,7 +158,21 @@ async fn wait(
         );
         first_error.get_or_insert(error.into());
     }
+    // Last, so that a stop can be watched.
+    admin.stop.cancel();
+    let ended = tokio::time::timeout(STOP_GRACE, admin.serving.join_next()).await;
+    if let Ok(Some(ended)) = ended
+        && let Some(error) = part_error(ended)
+    {
+        first_error.get_or_insert(error);
+    }
     first_error.map_or(Ok(()), Err)
+}
+
+/// The running admin listener.
+struct Admin {
+    serving: JoinSet<Result<(), CommandError>>,
+    stop: CancellationToken,
 }
 
 fn part_error(
@@ -162,12 +207,7 @@ async fn first_project(services: &Services) -> Result<ProjectConfig, CommandErro
     })
 }
 
-async fn start_admin(
-    config: &Config,
-    services: &Services,
-    shutdown: &CancellationToken,
-    parts: &mut JoinSet<Result<(), CommandError>>,
-) -> Result<(), CommandError> {
+async fn start_admin(config: &Config, services: &Services) -> Result<Admin, CommandError> {
     let address = config.admin.listen;
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|error| {
@@ -175,18 +215,16 @@ async fn start_admin(
             "admin.listen: expected to listen on {address}, found: {error}"
         ))
     })?;
-    let (token, services, shutdown) = (
-        config.admin.token.clone(),
-        services.clone(),
-        shutdown.clone(),
-    );
-    parts.spawn(async move {
-        admin::serve(listener, token, services, shutdown)
+    let stop = CancellationToken::new();
+    let (token, services, stopping) = (config.admin.token.clone(), services.clone(), stop.clone());
+    let mut serving = JoinSet::new();
+    serving.spawn(async move {
+        admin::serve(listener, token, services, stopping)
             .await
             .context("the admin listener")
             .map_err(CommandError::from)
     });
-    Ok(())
+    Ok(Admin { serving, stop })
 }
 
 fn services_error(error: ServicesError) -> CommandError {

@@ -1,5 +1,6 @@
 //! `crashferry topics create`.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -88,7 +89,11 @@ async fn create_all(
             .with_context(|| format!("making topic {name}"))?;
         let described = describe(&admin, name).await?;
         let what = if made { "made" } else { "exists" };
-        println!("{name}: {what}: {}", summary(&described));
+        let line = format!("{name}: {what}: {}\n", summary(&described));
+        // Whoever reads may have read enough: the topics are made all the same.
+        if let Err(error) = std::io::stdout().write_all(line.as_bytes()) {
+            tracing::debug!(%error, "standard output");
+        }
     }
     Ok(())
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// A body part stays in memory up to here, then goes to a spool file.
 pub const UPLOAD_MEMORY_BYTES_MAX: usize = 1 << 20;
+/// Space in the spool that an upload is promised before its bytes come.
+pub const SPOOL_PROMISE_BYTES_MAX: u64 = 256 << 10;
 /// What is gathered before a spilled upload is written to its file.
 pub const SPILL_BUFFER_BYTES: usize = 128 << 10;
 /// The topic limit below which the relay will not send through Kafka.

@@ -233,6 +233,11 @@ impl KafkaIntake {
                         .is_none_or(|number| !partitions.contains(&number))
                 });
                 self.outbox.forget(&partitions, settled);
+                if self.partitions.is_empty() {
+                    let why = "its partitions were taken away, and it has not been given any since";
+                    let state = PartState::not_ready(why);
+                    self.readiness.set(Part::Consumer, state);
+                }
             }
         }
     }

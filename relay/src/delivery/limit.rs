@@ -116,6 +116,10 @@ impl LimitReader {
                 };
                 self.readiness
                     .set(part, PartState::not_ready(error.to_string()));
+                if part == Part::Topic {
+                    // It was a broker that said so.
+                    self.readiness.set(Part::Broker, PartState::Ready);
+                }
             })?;
         self.answered.is_now();
         for part in [Part::Broker, Part::Topic] {
@@ -175,6 +179,7 @@ impl LimitFollower {
     /// Reads the limit every [`TOPIC_LIMIT_REFRESH`] (sooner while it is not known, at once when somebody doubts it),
     /// until shutdown.
     pub(super) async fn follow(self, shutdown: CancellationToken) {
+        let mut told = None;
         loop {
             let known = self.current.borrow().is_some();
             let interval = if known {
@@ -190,9 +195,16 @@ impl LimitFollower {
                 return;
             };
             match read {
-                Ok(limit) => self.put_in_force(limit),
+                Ok(limit) => {
+                    told = None;
+                    self.put_in_force(limit);
+                }
                 // The last known limit stands: a broker that is away has not changed it.
-                Err(error) => tracing::warn!(%error, "the topic's limit could not be read"),
+                Err(error) if told.as_ref() != Some(&error) => {
+                    tracing::warn!(%error, "the topic's limit could not be read");
+                    told = Some(error);
+                }
+                Err(_told) => {}
             }
         }
     }

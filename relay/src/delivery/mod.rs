@@ -91,7 +91,7 @@ impl Delivery {
         };
         let max_bytes = config.spool.max_bytes.get();
         services.metrics.spool_max_bytes.set(max_bytes as i64);
-        watch.look();
+        watch.look(Ok(()));
         tasks.spawn(watch.run(stop.clone()));
         tasks.close();
         Ok(Self(Arc::new(Queue {

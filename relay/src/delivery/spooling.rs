@@ -7,14 +7,14 @@ use shared::envelope::Envelope;
 use shared::limits::UPLOAD_MEMORY_BYTES_MAX;
 use shared::metrics::Metrics;
 use shared::readiness::{Part, PartState, Readiness};
-use shared::spool::{Draft, SpoolDirectory, Stored};
+use shared::spool::{Draft, SpoolDirectory, SpoolError, Stored};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::DeliveryError;
 
 /// How often the spool is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes an upload durable on this machine's disk.
 pub(super) async fn store(
@@ -46,7 +46,9 @@ impl SpoolWatch {
             Err(error) => tracing::warn!(%error, "the quarantine cannot be listed"),
         };
         loop {
-            self.look();
+            let spool = self.spool.clone();
+            let probed = tokio::task::spawn_blocking(move || spool.probe()).await;
+            self.look(probed.unwrap_or(Ok(())));
             if stop
                 .run_until_cancelled(sleep(LOOK_INTERVAL))
                 .await
@@ -57,7 +59,8 @@ impl SpoolWatch {
         }
     }
 
-    pub(super) fn look(&self) {
+    /// `probed` is what a small write has come to.
+    pub(super) fn look(&self, probed: Result<(), SpoolError>) {
         let usage = self.spool.usage();
         let age = usage
             .oldest
@@ -65,7 +68,8 @@ impl SpoolWatch {
         self.metrics.spool_files.set(usage.files as i64);
         self.metrics.spool_bytes.set(usage.bytes as i64);
         self.metrics.spool_oldest_seconds.set(age.unwrap_or(0.0));
-        let state = match self.spool.check(UPLOAD_MEMORY_BYTES_MAX as u64) {
+        let room = self.spool.check(UPLOAD_MEMORY_BYTES_MAX as u64);
+        let state = match probed.and(room) {
             Ok(()) => PartState::Ready,
             Err(error) => PartState::not_ready(error.to_string()),
         };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::client::ClientContext;
@@ -23,6 +23,8 @@ use crate::metrics::Metrics;
 
 /// The wait before brokers are asked again where a partition was left.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long they are asked. A client that has lost its way to the coordinator does not find it while it waits for us.
+const ASK_FOR: Duration = Duration::from_secs(25);
 
 /// What librdkafka calls back.
 pub(super) struct Group {
@@ -30,6 +32,8 @@ pub(super) struct Group {
     changes: mpsc::Sender<AssignmentChange>,
     assignments: Mutex<Assignments>,
     stop: Arc<AtomicBool>,
+    /// A rebalance was given up: this client is outside of its group for good.
+    lost: AtomicBool,
     errors: ErrorLog,
     metrics: Metrics,
 }
@@ -53,9 +57,15 @@ impl Group {
             changes,
             assignments: Mutex::default(),
             stop,
+            lost: AtomicBool::new(false),
             errors: ErrorLog::new("consumer"),
             metrics,
         }
+    }
+
+    /// Whether this client will never read again.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
     }
 
     /// Logs what librdkafka says, now and then.
@@ -138,18 +148,25 @@ impl Group {
     }
 
     /// Asks where partitions were left until the brokers say: a rebalance that is given up half-way keeps the consumer
-    /// out of its group for good. `None` when the process stops meanwhile.
+    /// out of its group for good. `None` when the process stops meanwhile, and when they do not say: then this client is
+    /// lost, and another one has to be made.
     fn starts_when_known(
         &self,
         client: &BaseConsumer<Self>,
         list: &TopicPartitionList,
     ) -> Option<(Vec<CommitPosition>, Vec<Truncated>)> {
+        let until = Instant::now() + ASK_FOR;
         while !self.stop.load(Ordering::Acquire) {
             match self.starts(client, list) {
                 Ok(starts) => return Some(starts),
-                Err(error) => {
+                Err(error) if Instant::now() < until => {
                     tracing::warn!(%error, "where the partitions were left is not known yet");
                     thread::sleep(ASK_AGAIN_AFTER);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "where the partitions were left cannot be learned");
+                    self.lost.store(true, Ordering::Release);
+                    return None;
                 }
             }
         }

@@ -34,7 +34,7 @@ pub(super) struct Poller {
 impl Poller {
     /// Polls until `stop`, or until nobody listens any more.
     pub(super) fn run(self) {
-        while !self.stop.load(Ordering::Acquire) && !self.events.is_closed() {
+        while !self.is_over() {
             match self.client.poll(POLL) {
                 None => {}
                 Some(Ok(message)) => {
@@ -52,7 +52,14 @@ impl Poller {
                 }
             }
         }
-        self.client.unsubscribe();
+        if !self.client.context().is_lost() {
+            self.client.unsubscribe();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let stopped = self.stop.load(Ordering::Acquire);
+        stopped || self.events.is_closed() || self.client.context().is_lost()
     }
 
     /// Hands an event over. A channel that stays full pauses the partitions, so that polling can go on: a pause throws

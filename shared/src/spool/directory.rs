@@ -15,7 +15,10 @@ use super::{Draft, SpoolError};
 use crate::config::Config;
 use crate::envelope::Envelope;
 use crate::id::EventId;
+use crate::limits::SPOOL_PROMISE_BYTES_MAX;
 
+/// A file that comes and goes: begins with a dot, as no upload does.
+const PROBE: &str = ".probe";
 /// The end of a reason's file name in the quarantine.
 const REASON_SUFFIX: &str = ".reason.txt";
 
@@ -94,11 +97,13 @@ impl SpoolDirectory {
         let mut used = 0;
         for (path, bytes) in list(&ready)? {
             used += bytes;
-            if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+            if let Some(name) = path.file_name().and_then(|name| name.to_str())
+                && name != PROBE
+            {
                 uploads.waiting.insert(name.to_owned(), bytes);
             }
         }
-        Ok(Self(Arc::new(Shared {
+        let opened = Self(Arc::new(Shared {
             incoming: incoming.into(),
             ready,
             quarantine,
@@ -106,7 +111,12 @@ impl SpoolDirectory {
             uploads: Mutex::new(uploads),
             arrived: Notify::new(),
             _lock: lock,
-        })))
+        }));
+        match opened.probe() {
+            // Full is no reason not to start: what waits has to get out.
+            Err(error) if !error.is_full() => Err(error),
+            Ok(()) | Err(_) => Ok(opened),
+        }
     }
 
     /// A place for an upload, with no space promised to it.
@@ -115,13 +125,15 @@ impl SpoolDirectory {
         Draft::new(Arc::clone(&self.0.incoming), self.0.space.reservation())
     }
 
-    /// A place for an upload with so many bytes promised to it.
+    /// A place for an upload of `bytes`. They must fit now, but only [`SPOOL_PROMISE_BYTES_MAX`] of them are promised:
+    /// with more, a few clients that announce much and send little would fill the spool with nothing.
     ///
     /// # Errors
     /// [`SpoolError`] when there is no such room.
     pub fn reserve(&self, bytes: u64) -> Result<Draft, SpoolError> {
+        self.0.space.check(bytes)?;
         let mut space = self.0.space.reservation();
-        space.promise(bytes)?;
+        space.promise(bytes.min(SPOOL_PROMISE_BYTES_MAX))?;
         Ok(Draft::new(Arc::clone(&self.0.incoming), space))
     }
 
@@ -197,6 +209,18 @@ impl SpoolDirectory {
         let is_reason = |path: &Path| path.to_string_lossy().ends_with(REASON_SUFFIX);
         let files = list(&self.0.quarantine)?;
         Ok(files.iter().filter(|(path, _)| !is_reason(path)).count() as u64)
+    }
+
+    /// Does in small what an upload needs: makes a file, writes to it, and moves it. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`SpoolError::Io`] says what of it is not possible.
+    pub fn probe(&self) -> Result<(), SpoolError> {
+        let made = self.0.incoming.join(PROBE);
+        let moved = self.0.ready.join(PROBE);
+        fs::write(&made, PROBE).map_err(SpoolError::io("writing", &made))?;
+        fs::rename(&made, &moved).map_err(SpoolError::io("moving to", &moved))?;
+        fs::remove_file(&moved).map_err(SpoolError::io("removing", &moved))
     }
 
     /// Whether an upload of `bytes` would be taken now.

@@ -27,6 +27,8 @@ pub(super) struct Space {
     /// When the volume was asked last, in milliseconds since `start`, and what it said.
     asked_millis: AtomicU64,
     free_bytes: AtomicU64,
+    /// Written since then: the reading does not know of it.
+    written: AtomicU64,
     /// What made the volume untrusted, once something has.
     distrust: OnceLock<String>,
 }
@@ -43,6 +45,7 @@ impl Space {
             start: Instant::now(),
             asked_millis: AtomicU64::new(NEVER),
             free_bytes: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             distrust: OnceLock::new(),
         }
     }
@@ -97,8 +100,12 @@ impl Space {
         let now = self.start.elapsed().as_millis() as u64;
         let asked = self.asked_millis.load(Ordering::Acquire);
         if asked != NEVER && now.saturating_sub(asked) < FREE_SPACE_FRESH.as_millis() as u64 {
-            return Ok(self.free_bytes.load(Ordering::Relaxed));
+            let written = self.written.load(Ordering::Relaxed);
+            let free = self.free_bytes.load(Ordering::Relaxed);
+            return Ok(free.saturating_sub(written));
         }
+        // What is written while the volume is being asked may count twice for a moment: rather that than not at all.
+        self.written.store(0, Ordering::Relaxed);
         let volume = rustix::fs::statvfs(&self.dir).map_err(|error| {
             SpoolError::io("asking for the free space of", &self.dir)(error.into())
         })?;
@@ -133,6 +140,7 @@ impl SpaceReservation {
         if missing > 0 {
             self.promise(missing)?;
         }
+        self.space.written.fetch_add(bytes, Ordering::Relaxed);
         self.space.promised.fetch_sub(bytes, Ordering::Relaxed);
         self.promised -= bytes;
         self.written += bytes;

@@ -218,6 +218,7 @@ fn what_was_reserved_is_there_when_it_is_needed() {
     let spool = SpoolDirectory::open(&fixture.config).expect("opened");
     let reserved = spool.reserve(60_000).expect("room");
     assert!(spool.reserve(60_000).is_err());
+    spool.probe().expect("it can be written to");
     let written = envelope(&[Content::from(vec![0; 50_000])], 1);
     spool.store(&written, reserved).expect("stored");
     assert!(spool.usage().bytes < 52_000, "{:?}", spool.usage());
