@@ -24,6 +24,15 @@ pub(crate) struct Assembled {
     pub(crate) offset: i64,
 }
 
+/// What an event held that has come to its end.
+#[derive(Debug, PartialEq)]
+pub(super) struct Ended {
+    /// The lowest offset of its records.
+    pub(super) first_offset: i64,
+    /// Offsets of its messages in whose place a better copy was processed.
+    pub(super) superseded: Vec<i64>,
+}
+
 /// An attachment that is not whole.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Incomplete {
@@ -73,6 +82,8 @@ struct OpenEvent {
     first_offset: i64,
     last_offset: i64,
     last_seen: Instant,
+    /// Offsets of messages in whose place a better copy is taken.
+    superseded: Vec<i64>,
     chunks: HashMap<AttachmentId, BTreeMap<u32, Segment>>,
     stage: Stage,
 }
@@ -150,6 +161,11 @@ impl Assembly {
         let (taken, open) = self.open_event(event_id, offset, now);
         match open.stage {
             Stage::Collecting => {}
+            // A copy that is whole is worth more than one whose chunks were given up long ago.
+            Stage::Waiting { ref event, .. } if open.has_all(&message.attachments) => {
+                let superseded = event.offset;
+                open.superseded.push(superseded);
+            }
             Stage::Waiting { .. } | Stage::InProcess => return (Taken::Repeats, None),
         }
         let received_at =
@@ -211,10 +227,13 @@ impl Assembly {
         actions
     }
 
-    /// The event's fate is sealed: returns the offset that it held.
-    pub(super) fn finish(&mut self, event_id: EventId) -> Option<i64> {
+    /// The event's fate is sealed: returns what it held.
+    pub(super) fn finish(&mut self, event_id: EventId) -> Option<Ended> {
         self.finished.insert(event_id);
-        self.open.remove(&event_id).map(|open| open.first_offset)
+        self.open.remove(&event_id).map(|open| Ended {
+            first_offset: open.first_offset,
+            superseded: open.superseded,
+        })
     }
 
     /// How many events are open.
@@ -229,6 +248,7 @@ impl OpenEvent {
             first_offset: offset,
             last_offset: offset,
             last_seen: now,
+            superseded: Vec::new(),
             chunks: HashMap::new(),
             stage: Stage::Collecting,
         }
@@ -249,14 +269,18 @@ impl OpenEvent {
         let Stage::Waiting { event, .. } = &self.stage else {
             return None;
         };
-        let whole = |entry: &AttachmentEntry| {
-            entry.rate_limited || self.missing_indices(entry).next().is_none()
-        };
-        if event.entries.iter().all(whole) {
+        if self.has_all(&event.entries) {
             self.hand_over(event_id)
         } else {
             None
         }
+    }
+
+    fn has_all(&self, entries: &[AttachmentEntry]) -> bool {
+        let whole = |entry: &AttachmentEntry| {
+            entry.rate_limited || self.missing_indices(entry).next().is_none()
+        };
+        entries.iter().all(whole)
     }
 
     fn missing_indices<'a>(&'a self, entry: &'a AttachmentEntry) -> impl Iterator<Item = u32> + 'a {

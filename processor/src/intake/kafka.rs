@@ -286,6 +286,8 @@ impl KafkaIntake {
                 partition.take_chunk(&chunk, &record, &mut self.chunks, now)
             }
             Ok(Message::Event(event)) => partition.take_event(event, record, now),
+            // Read again for the chunks around it; it is with the dead letters already.
+            Err(_) if partition.was_finished(record.offset) => return,
             Err(error) => return self.bury(&record, &error),
         };
         if let Some(action) = action {

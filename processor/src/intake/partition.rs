@@ -54,7 +54,7 @@ impl Partition {
         Self {
             number: start.partition,
             assignment,
-            watermark: Watermark::resumed(start.offset, &start.metadata),
+            watermark: Watermark::resumed(start.offset, start.resume, &start.metadata),
             assembly: Assembly::new(incomplete_after),
             committed: start,
             gauges,
@@ -84,7 +84,7 @@ impl Partition {
         let (taken, action) = self
             .assembly
             .take_chunk(part, record.offset, now, || store.keep(payload));
-        self.hold_if_begun(&taken, record.offset);
+        self.note_begun(&taken, record.offset);
         action
     }
 
@@ -104,15 +104,24 @@ impl Partition {
         let (taken, action) = self
             .assembly
             .take_event(event, payload, record.headers, offset, now);
-        self.hold_if_begun(&taken, offset);
+        self.note_begun(&taken, offset);
+        match taken {
+            Taken::Begins | Taken::Continues => self.watermark.hold(offset),
+            Taken::Repeats => {}
+        }
         action
     }
 
-    fn hold_if_begun(&mut self, taken: &Taken, offset: i64) {
+    fn note_begun(&mut self, taken: &Taken, offset: i64) {
         match taken {
-            Taken::Begins => self.watermark.hold(offset),
+            Taken::Begins => self.watermark.begin(offset),
             Taken::Continues | Taken::Repeats => {}
         }
+    }
+
+    /// Whether a record was done with before.
+    pub(super) fn was_finished(&self, offset: i64) -> bool {
+        self.watermark.was_finished(offset)
     }
 
     /// A record that cannot be taken is held until it is sealed.
@@ -125,7 +134,7 @@ impl Partition {
         let actions = self.assembly.take_time(now);
         for action in &actions {
             if let Action::Abandon { first_offset, .. } = action {
-                self.watermark.release(*first_offset);
+                self.watermark.end(*first_offset);
             }
         }
         actions
@@ -136,8 +145,11 @@ impl Partition {
         match sealed {
             Sealed::Event { event_id, offset } => {
                 self.watermark.finish_event(offset);
-                if let Some(first_offset) = self.assembly.finish(event_id) {
-                    self.watermark.release(first_offset);
+                if let Some(ended) = self.assembly.finish(event_id) {
+                    self.watermark.end(ended.first_offset);
+                    for superseded in ended.superseded {
+                        self.watermark.release(superseded);
+                    }
                 }
             }
             Sealed::DeadLetter { offset } => self.watermark.release(offset),
@@ -154,6 +166,7 @@ impl Partition {
         CommitPosition {
             partition: self.number,
             offset: self.watermark.lowest_unfinished(),
+            resume: self.watermark.resume(),
             metadata: self.watermark.metadata(),
         }
     }

@@ -1,4 +1,5 @@
-//! The low watermark of one partition: where to begin again after a restart, and what above it is done with. Pure.
+//! The low watermark of one partition: up to where its events are done with, what above it is done with, and where to
+//! begin again for the chunks of those that are not. Pure.
 //!
 //! What is done above the watermark travels as text beside the committed offset: a version, then the offsets of the event
 //! messages as LEB128 distances, each from the one before and the first from the watermark, in base64.
@@ -14,24 +15,30 @@ const VERSION: &str = "1:";
 /// How many finished events above the watermark are safely remembered: three bytes each, four characters in base64.
 pub(super) const FINISHED_ABOVE_MAX: usize = (COMMIT_METADATA_BYTES_MAX - VERSION.len()) / 4;
 
-/// The offsets of a partition that are not done with.
+/// What of a partition is done with.
 #[derive(Debug)]
 pub(super) struct Watermark {
+    /// Below this everything was done with when we took the partition over.
+    floor: i64,
     /// The next offset to be read.
     position: i64,
-    /// Offsets that something unfinished begins at, and how many do.
-    held: BTreeMap<i64, u32>,
+    /// Offsets of event messages, and of records of no event, that are not done with.
+    held: BTreeSet<i64>,
+    /// First offsets of events that are not done with, and how many begin there: their chunks are needed.
+    begun: BTreeMap<i64, u32>,
     /// Offsets of event messages that are done with, above the watermark.
     finished: BTreeSet<i64>,
 }
 
 impl Watermark {
-    /// A partition that is read from `offset` on, with the text that was committed beside it. A text that is not ours
-    /// counts as none.
-    pub(super) fn resumed(offset: i64, metadata: &str) -> Self {
+    /// A partition that is taken over at `offset`, read from `resume` on, with the text that was committed beside it. A
+    /// text that is not ours counts as none.
+    pub(super) fn resumed(offset: i64, resume: i64, metadata: &str) -> Self {
         Self {
-            position: offset,
-            held: BTreeMap::new(),
+            floor: offset,
+            position: resume,
+            held: BTreeSet::new(),
+            begun: BTreeMap::new(),
             finished: decode(offset, metadata).unwrap_or_default(),
         }
     }
@@ -43,33 +50,43 @@ impl Watermark {
         first_time
     }
 
-    /// Something that begins at `offset` is not finished.
-    pub(super) fn hold(&mut self, offset: i64) {
-        *self.held.entry(offset).or_default() += 1;
+    /// An event begins at `offset`, with a chunk or its message.
+    pub(super) fn begin(&mut self, offset: i64) {
+        *self.begun.entry(offset).or_default() += 1;
     }
 
-    /// What began at `offset` is finished.
-    pub(super) fn release(&mut self, offset: i64) {
-        if let Some(holders) = self.held.get_mut(&offset) {
-            *holders -= 1;
-            if *holders == 0 {
-                self.held.remove(&offset);
+    /// The event that began at `offset` needs its chunks no more.
+    pub(super) fn end(&mut self, offset: i64) {
+        if let Some(events) = self.begun.get_mut(&offset) {
+            *events -= 1;
+            if *events == 0 {
+                self.begun.remove(&offset);
             }
         }
+    }
+
+    /// The event message, or the record of no event, at `offset` is not done with.
+    pub(super) fn hold(&mut self, offset: i64) {
+        self.held.insert(offset);
+    }
+
+    /// The record of no event at `offset` is done with.
+    pub(super) fn release(&mut self, offset: i64) {
+        self.held.remove(&offset);
         let lowest = self.lowest_unfinished();
         self.finished = self.finished.split_off(&lowest);
     }
 
     /// The event whose message stands at `offset` is finished.
     pub(super) fn finish_event(&mut self, offset: i64) {
-        if offset >= self.lowest_unfinished() {
-            self.finished.insert(offset);
-        }
+        self.held.remove(&offset);
+        self.finished.insert(offset);
+        self.release(offset);
     }
 
-    /// Whether the event whose message stands at `offset` was finished before.
+    /// Whether what stands at `offset` was done with before.
     pub(super) fn was_finished(&self, offset: i64) -> bool {
-        self.finished.contains(&offset)
+        offset < self.floor || self.finished.contains(&offset)
     }
 
     /// How many finished events stand above the watermark.
@@ -77,11 +94,19 @@ impl Watermark {
         self.finished.len()
     }
 
-    /// The lowest offset of anything unfinished, or the next to be read.
+    /// The lowest offset of an event message, or of a record of no event, that is not done with; else the next to be
+    /// read. Chunks do not hold it: those whose event never comes would hold it for long.
     pub(super) fn lowest_unfinished(&self) -> i64 {
-        self.held
+        let next = self.position.max(self.floor);
+        self.held.first().copied().unwrap_or(next)
+    }
+
+    /// Where reading has to begin again: lower than the watermark when chunks below it are needed.
+    pub(super) fn resume(&self) -> i64 {
+        let lowest = self.lowest_unfinished();
+        self.begun
             .first_key_value()
-            .map_or(self.position, |(offset, _)| *offset)
+            .map_or(lowest, |(offset, _)| lowest.min(*offset))
     }
 
     /// The next offset to be read.
@@ -158,7 +183,7 @@ mod tests {
         /// Against the plain definition: the lowest offset in the set of unfinished ones, else the next to be read.
         #[test]
         fn the_watermark_is_the_lowest_unfinished_offset(steps in proptest::collection::vec((any::<bool>(), 0usize..50), 1..200)) {
-            let mut watermark = Watermark::resumed(100, "");
+            let mut watermark = Watermark::resumed(100, 100, "");
             let mut unfinished: Vec<i64> = Vec::new();
             let mut next = 100;
             let mut committed = 100;
@@ -180,7 +205,7 @@ mod tests {
 
         #[test]
         fn an_offset_is_first_read_once(offsets in proptest::collection::vec(0i64..50, 1..100)) {
-            let mut watermark = Watermark::resumed(0, "");
+            let mut watermark = Watermark::resumed(0, 0, "");
             let mut highest = HashSet::new();
             for offset in offsets {
                 let above_all = highest.iter().all(|seen| *seen < offset);
@@ -191,16 +216,44 @@ mod tests {
     }
 
     #[test]
-    fn two_holders_of_one_offset_both_count() {
-        let mut watermark = Watermark::resumed(5, "");
-        watermark.read(5);
-        watermark.hold(5);
-        watermark.hold(5);
-        watermark.release(5);
-        assert_eq!(watermark.lowest_unfinished(), 5);
-        watermark.release(5);
-        watermark.release(5);
-        assert_eq!(watermark.lowest_unfinished(), 6);
+    fn chunks_without_an_event_hold_where_to_begin_again_and_not_the_watermark() {
+        let mut watermark = Watermark::resumed(5, 5, "");
+        for offset in 5..1000 {
+            watermark.read(offset);
+        }
+        watermark.begin(5);
+        for offset in 6..1000 {
+            watermark.hold(offset);
+            watermark.finish_event(offset);
+        }
+        assert_eq!(
+            (watermark.lowest_unfinished(), watermark.resume()),
+            (1000, 5)
+        );
+        assert_eq!(
+            (watermark.finished_above(), watermark.metadata().len()),
+            (0, 0)
+        );
+        watermark.end(5);
+        assert_eq!(watermark.resume(), 1000);
+    }
+
+    #[test]
+    fn what_was_finished_is_known_while_chunks_below_are_read_again() {
+        let mut watermark = Watermark::resumed(10, 5, "");
+        assert!(watermark.read(5));
+        watermark.begin(5);
+        assert_eq!((watermark.lowest_unfinished(), watermark.resume()), (10, 5));
+        assert!(watermark.was_finished(9) && !watermark.was_finished(10));
+        watermark.read(10);
+        watermark.hold(10);
+        assert_eq!((watermark.lowest_unfinished(), watermark.resume()), (10, 5));
+        watermark.finish_event(10);
+        watermark.end(5);
+        assert_eq!(
+            (watermark.lowest_unfinished(), watermark.resume()),
+            (11, 11)
+        );
     }
 
     proptest! {
@@ -209,10 +262,10 @@ mod tests {
             first in 0i64..1_000_000_000,
             distances in proptest::collection::vec(0i64..100_000, 0..FINISHED_ABOVE_MAX),
         ) {
-            let mut watermark = Watermark::resumed(first, "");
+            let mut watermark = Watermark::resumed(first, first, "");
             watermark.read(first);
             watermark.hold(first);
-            let mut offset = first;
+            let mut offset = first + 1;
             for distance in distances {
                 offset += distance;
                 watermark.read(offset);
@@ -220,7 +273,7 @@ mod tests {
             }
             let metadata = watermark.metadata();
             prop_assert!(metadata.len() <= COMMIT_METADATA_BYTES_MAX);
-            let resumed = Watermark::resumed(watermark.lowest_unfinished(), &metadata);
+            let resumed = Watermark::resumed(first, first, &metadata);
             prop_assert_eq!(&resumed.finished, &watermark.finished);
             watermark.release(first);
             prop_assert_eq!(watermark.finished_above(), 0, "below the watermark nothing needs to be remembered");
@@ -228,7 +281,7 @@ mod tests {
 
         #[test]
         fn a_text_that_is_not_ours_counts_as_none(text: String) {
-            let resumed = Watermark::resumed(5, &text);
+            let resumed = Watermark::resumed(5, 5, &text);
             prop_assert_eq!(resumed.position(), 5);
         }
     }

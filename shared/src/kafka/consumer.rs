@@ -94,8 +94,10 @@ pub enum AssignmentChange {
 pub struct CommitPosition {
     /// The partition.
     pub partition: i32,
-    /// The lowest offset that is not done.
+    /// The lowest offset of an event message, or of a record of no event, that is not done.
     pub offset: i64,
+    /// Where reading begins again: at `offset`, or lower when chunks that are needed stand below it.
+    pub resume: i64,
     /// What is to be remembered with it: text of at most [`COMMIT_METADATA_BYTES_MAX`], without a semicolon.
     pub metadata: String,
 }
@@ -180,7 +182,7 @@ impl RecordConsumer {
         for position in positions {
             let mut element = list.add_partition(&self.topic, position.partition);
             element.set_offset(Offset::Offset(position.offset))?;
-            element.set_metadata(mark.add_to(&position.metadata));
+            element.set_metadata(mark.add_to(position));
         }
         let membership = self.client.group_metadata();
         let membership =

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::consumer::{AssignmentChange, CommitPosition, Truncated};
 use super::error_log::ErrorLog;
-use super::mark::TransactionMark;
+use super::mark;
 use crate::limits::ADMIN_REQUEST_TIMEOUT;
 use crate::metrics::Metrics;
 
@@ -132,11 +132,11 @@ impl Group {
         let assignment = self.assigned(&starts);
         let mut list = TopicPartitionList::with_capacity(starts.len());
         for start in &starts {
-            list.add_partition_offset(&self.topic, start.partition, Offset::Offset(start.offset))?;
+            list.add_partition_offset(&self.topic, start.partition, Offset::Offset(start.resume))?;
         }
         let numbers: Vec<(i32, i64)> = starts
             .iter()
-            .map(|start| (start.partition, start.offset))
+            .map(|start| (start.partition, start.resume))
             .collect();
         tracing::info!(partitions = ?numbers, "partitions assigned");
         self.tell(AssignmentChange::Assigned {
@@ -188,31 +188,26 @@ impl Group {
             let partition = element.partition();
             let (low, _) =
                 client.fetch_watermarks(&self.topic, partition, ADMIN_REQUEST_TIMEOUT)?;
-            let mut start = CommitPosition {
-                partition,
-                offset: low,
-                metadata: String::new(),
-            };
-            match element.offset() {
+            let start = match element.offset() {
+                Offset::Offset(offset) if offset < low => {
+                    truncated.push(Truncated {
+                        partition,
+                        first: offset,
+                        end: low,
+                    });
+                    mark::committed(partition, low, "")
+                }
                 Offset::Offset(offset) => {
-                    start.metadata = TransactionMark::without(element.metadata()).to_owned();
-                    if offset >= low {
-                        start.offset = offset;
-                    } else {
-                        let first = offset;
-                        truncated.push(Truncated {
-                            partition,
-                            first,
-                            end: low,
-                        });
-                    }
+                    let mut start = mark::committed(partition, offset, element.metadata());
+                    start.resume = start.resume.max(low);
+                    start
                 }
                 Offset::Beginning
                 | Offset::End
                 | Offset::Stored
                 | Offset::Invalid
-                | Offset::OffsetTail(_) => {}
-            }
+                | Offset::OffsetTail(_) => mark::committed(partition, low, ""),
+            };
             starts.push(start);
         }
         Ok((starts, truncated))

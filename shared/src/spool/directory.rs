@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -19,6 +20,8 @@ use crate::limits::SPOOL_PROMISE_BYTES_MAX;
 
 /// A file that comes and goes: begins with a dot, as no upload does.
 const PROBE: &str = ".probe";
+/// A process that was killed while it was starting another leaves its locks to that one, until it is the other program.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// The end of a reason's file name in the quarantine.
 const REASON_SUFFIX: &str = ".reason.txt";
 
@@ -287,7 +290,13 @@ fn lock(dir: &Path) -> Result<File, SpoolError> {
         .truncate(false)
         .open(&path)
         .map_err(SpoolError::io("opening", &path))?;
-    match file.try_lock() {
+    let until = Instant::now() + LOCK_WAIT;
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(fs::TryLockError::WouldBlock)) && Instant::now() < until {
+        std::thread::sleep(LOCK_WAIT / 20);
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
             let mut holder = String::new();

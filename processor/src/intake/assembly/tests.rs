@@ -153,7 +153,7 @@ proptest! {
                 sent.assert_whole(&assembled);
                 prop_assert!(handed_over.insert(sent.event_id, offset).is_none(), "handed over twice");
                 if pick.index(2) == 0 {
-                    prop_assert_eq!(assembly.finish(sent.event_id), begun.get(&sent.event_id).copied());
+                    prop_assert_eq!(assembly.finish(sent.event_id).map(|ended| ended.first_offset), begun.get(&sent.event_id).copied());
                 }
             }
             offset += 1;
@@ -272,13 +272,41 @@ fn stragglers_of_a_finished_event_begin_nothing() {
     for (offset, part) in sent.parts().iter().enumerate() {
         sent.give(&mut assembly, part, offset as i64, now);
     }
-    assert_eq!(assembly.finish(sent.event_id), Some(0));
+    let ended = assembly.finish(sent.event_id);
+    assert_eq!(ended.map(|ended| ended.first_offset), Some(0));
     for part in sent.parts() {
         assert!(matches!(
             sent.give(&mut assembly, &part, 9, now),
             (Taken::Repeats, None)
         ));
     }
+}
+
+#[test]
+fn a_whole_copy_is_taken_in_place_of_a_message_whose_chunks_were_given_up() {
+    let lost = Sent::new(&[vec![b"one".to_vec()]]);
+    let mut again = Sent::new(&[vec![b"one".to_vec()]]);
+    again.event_id = lost.event_id;
+    let mut assembly = Assembly::new(WEEK);
+    let now = Instant::now();
+    assert!(lost.give(&mut assembly, &Part::Event, 0, now).1.is_none());
+    let chunk = Part::Chunk {
+        attachment: 0,
+        index: 0,
+    };
+    assert!(again.give(&mut assembly, &chunk, 1, now).1.is_none());
+    let (taken, action) = again.give(&mut assembly, &Part::Event, 2, now);
+    assert!(matches!(taken, Taken::Continues), "{taken:?}");
+    let Some(Action::Process(assembled)) = action else {
+        panic!("handed over")
+    };
+    again.assert_whole(&assembled);
+    assert_eq!(assembled.offset, 2);
+    let ended = Ended {
+        first_offset: 0,
+        superseded: vec![0],
+    };
+    assert_eq!(assembly.finish(lost.event_id), Some(ended));
 }
 
 #[test]
