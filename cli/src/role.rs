@@ -10,7 +10,7 @@ use relay::RelayError;
 use shared::config::{Config, LogFormat, ProjectConfig, Role};
 use shared::id::ProjectId;
 use shared::kafka::KafkaError;
-use shared::readiness::{Need, Part, PartState};
+use shared::readiness::{Need, Part};
 use shared::services::{Services, ServicesError};
 use shared::spool::{SpoolDirectory, SpoolError};
 use shared::telemetry;
@@ -136,10 +136,7 @@ async fn wait(
             first_error = part_error(ended);
         }
     }
-    let stopping = PartState::not_ready("stopping");
-    for part in [Part::Listener, Part::Consumer] {
-        services.readiness.set(part, stopping.clone());
-    }
+    services.readiness.stop(&[Part::Listener, Part::Consumer]);
     shutdown.cancel();
     let rest = async {
         while let Some(ended) = parts.join_next().await {

@@ -130,6 +130,17 @@ impl Readiness {
         }
     }
 
+    /// The process takes no more work: `parts` are not ready from now on. No trouble, so not logged as such.
+    pub fn stop(&self, parts: &[Part]) {
+        let mut entries = self.parts();
+        for part in parts {
+            if let Some(entry) = entries.get_mut(part) {
+                entry.state = PartState::not_ready("stopping");
+                entry.since = Timestamp::now();
+            }
+        }
+    }
+
     /// Whether every required part is ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {

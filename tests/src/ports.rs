@@ -1,6 +1,7 @@
 //! Free loopback ports, from below the range the kernel hands to outgoing connections, so that a port stays free
 //! while the process that had it is being restarted.
 
+use std::fs::File;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -9,14 +10,16 @@ const COUNT: u16 = 15_000;
 
 static TAKEN: AtomicU16 = AtomicU16::new(0);
 
-/// A loopback port on which nothing listens, never handed out twice by this process.
+/// A loopback port on which nothing listens, never handed out twice in a run: each is a file in the run's own directory
+/// for temporary files, because test binaries run side by side.
 pub fn free() -> u16 {
-    // Test binaries run one after the other; starting elsewhere in each keeps them off ports that are still closing.
+    // Starting elsewhere in each process keeps it off ports that are still closing.
     let start = (std::process::id() % 500) as u16 * 30;
     for _ in 0..COUNT {
         let step = TAKEN.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + (start.wrapping_add(step)) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let taken = std::env::temp_dir().join(format!("crashferry-test-port-{port}"));
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && File::create_new(taken).is_ok() {
             return port;
         }
     }

@@ -1,8 +1,8 @@
 //! From envelope to receipt: the queue as the relay sees it.
 //!
-//! With Kafka, the [`courier`] carries an envelope to the topic and the receipt rests on the broker's confirmations. While
-//! the [`breaker`] is open, or when a confirmation does not come in time, it rests on a spool file instead, which the
-//! [`drain`] hands to the courier later. Without Kafka the spool is the queue.
+//! With Kafka, the `courier` carries an envelope to the topic and the receipt rests on the broker's confirmations. While
+//! the `breaker` is open, or when a confirmation does not come in time, it rests on a spool file instead, which the
+//! `drain` hands to the courier later. Without Kafka the spool is the queue.
 
 mod breaker;
 mod courier;
