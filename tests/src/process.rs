@@ -15,6 +15,7 @@ const TAIL_LINES: usize = 60;
 /// A running child, its name and its log file (standard output and error together).
 pub struct Process {
     name: String,
+    frozen: Vec<Pid>,
     child: Child,
     log: PathBuf,
 }
@@ -46,6 +47,7 @@ impl Process {
             .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
         Self {
             name: name.to_owned(),
+            frozen: Vec::new(),
             child,
             log: log.to_owned(),
         }
@@ -60,6 +62,15 @@ impl Process {
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.child.wait().expect("a killed child can be waited for");
+        self.end_frozen();
+    }
+
+    /// Frozen children do not notice that their parent is gone.
+    fn end_frozen(&mut self) {
+        for child in self.frozen.drain(..) {
+            // It may have been thawed and have ended.
+            kill_process(child, Signal::KILL).ok();
+        }
     }
 
     /// Sends SIGTERM and waits for the exit, at most `deadline`.
@@ -82,7 +93,7 @@ impl Process {
     }
 
     /// Stops the children of the process in place (SIGSTOP) and says how many there are. They die with it.
-    pub fn freeze_children(&self) -> usize {
+    pub fn freeze_children(&mut self) -> usize {
         let tasks = format!("/proc/{}/task", self.id());
         let tasks = fs::read_dir(&tasks).unwrap_or_else(|error| panic!("{tasks}: {error}"));
         let children: Vec<i32> = tasks
@@ -98,6 +109,7 @@ impl Process {
         for child in &children {
             let pid = Pid::from_raw(*child).expect("a process id");
             kill_process(pid, Signal::STOP).expect("a child can be stopped");
+            self.frozen.push(pid);
         }
         children.len()
     }
@@ -150,5 +162,6 @@ impl Drop for Process {
                 self.child.wait().ok();
             }
         }
+        self.end_frozen();
     }
 }
