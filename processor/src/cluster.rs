@@ -75,8 +75,7 @@ impl Cluster {
             readiness.register(part, Need::Required);
         }
         let admin = Admin::new(&config.kafka)?;
-        let (first, longest) = KAFKA_WAIT;
-        let mut backoff = Backoff::forever(first, longest);
+        let mut backoff = backoff();
         loop {
             match Limits::ask(&admin, &config.kafka).await {
                 Ok(limits) => {
@@ -90,12 +89,7 @@ impl Cluster {
                 }
                 Err(error) => return Err(error),
             }
-            let wait = backoff.next_wait(Instant::now()).unwrap_or(longest);
-            if shutdown
-                .run_until_cancelled(tokio::time::sleep(wait))
-                .await
-                .is_none()
-            {
+            if !rest(&mut backoff, shutdown).await {
                 return Ok(None);
             }
         }
@@ -123,8 +117,7 @@ impl Cluster {
         deliveries: mpsc::Sender<Delivery>,
         stop: CancellationToken,
     ) -> Result<(), ProcessorError> {
-        let (first_wait, longest) = KAFKA_WAIT;
-        let mut backoff = Backoff::forever(first_wait, longest);
+        let mut backoff = backoff();
         let mut intake = first;
         loop {
             let Err(lost) = intake.run(deliveries.clone(), stop.clone()).await else {
@@ -134,12 +127,7 @@ impl Cluster {
             services.metrics.consumer_rebuilds.inc();
             let state = PartState::not_ready(lost.to_string());
             services.readiness.set(Part::Consumer, state);
-            let wait = backoff.next_wait(Instant::now()).unwrap_or(longest);
-            if stop
-                .run_until_cancelled(tokio::time::sleep(wait))
-                .await
-                .is_none()
-            {
+            if !rest(&mut backoff, &stop).await {
                 return Ok(());
             }
             intake = self.intake(config, services)?;
@@ -192,6 +180,19 @@ impl Cluster {
             outcome_limit: self.limits.outcomes,
         })
     }
+}
+
+fn backoff() -> Backoff {
+    let (first, longest) = KAFKA_WAIT;
+    Backoff::forever(first, longest)
+}
+
+/// Waits for the next try; false when the process is stopped meanwhile.
+async fn rest(backoff: &mut Backoff, stop: &CancellationToken) -> bool {
+    let (_, longest) = KAFKA_WAIT;
+    let wait = backoff.next_wait(Instant::now()).unwrap_or(longest);
+    let waited = stop.run_until_cancelled(tokio::time::sleep(wait));
+    waited.await.is_some()
 }
 
 async fn limit(admin: &Admin, topic: &str) -> Result<TopicLimit, ProcessorError> {

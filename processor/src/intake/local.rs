@@ -62,19 +62,17 @@ impl LocalIntake {
 
     /// An upload that can be read, if not in all parts: then the pipeline finds what changed by its hash.
     fn whole(&self, entry: SpoolEntry, upload: SpooledUpload) -> Delivery {
-        let SpooledUpload {
-            mut envelope,
-            damage,
-        } = upload;
-        let claim = if damage.is_empty() {
-            // Verified a moment ago: once is enough.
-            for attachment in &mut envelope.attachments {
-                attachment.blake3 = None;
+        let damage = upload.damage_report();
+        let SpooledUpload { mut envelope, .. } = upload;
+        let claim = match damage {
+            None => {
+                // Verified a moment ago: once is enough.
+                for attachment in &mut envelope.attachments {
+                    attachment.blake3 = None;
+                }
+                Claim::Spool(entry)
             }
-            Claim::Spool(entry)
-        } else {
-            let damage: Vec<String> = damage.iter().map(ToString::to_string).collect();
-            self.kept(entry, damage.join("\n"))
+            Some(damage) => self.kept(entry, damage),
         };
         delivery(envelope, Vec::new(), claim)
     }

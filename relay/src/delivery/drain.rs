@@ -89,7 +89,8 @@ impl Drain {
     /// An upload that can be read. What of it has changed goes out as it is, under the hash that it was received with:
     /// the processor names it.
     async fn send(&self, entry: SpoolEntry, upload: SpooledUpload) -> Drained {
-        let SpooledUpload { envelope, damage } = upload;
+        let damage = upload.damage_report();
+        let SpooledUpload { envelope, .. } = upload;
         let mut backoff = backoff();
         while let Err(error) = self.courier.deliver(&envelope, Share::Spooled).await {
             if let DeliveryError::Unreadable(error) = &error {
@@ -97,11 +98,9 @@ impl Drain {
             }
             rest(&mut backoff, &error).await;
         }
-        if damage.is_empty() {
-            self.delivered(on_disk(move || entry.remove()).await)
-        } else {
-            let reasons: Vec<String> = damage.iter().map(ToString::to_string).collect();
-            self.set_aside(entry, reasons.join("\n")).await
+        match damage {
+            None => self.delivered(on_disk(move || entry.remove()).await),
+            Some(damage) => self.set_aside(entry, damage).await,
         }
     }
 

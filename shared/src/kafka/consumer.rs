@@ -222,11 +222,6 @@ impl RecordConsumer {
             .is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Stops polling and leaves the group. Blocks the thread.
-    pub fn stop(mut self) {
-        self.join();
-    }
-
     fn join(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take()

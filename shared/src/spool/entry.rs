@@ -35,6 +35,15 @@ pub struct SpooledUpload {
     pub damage: Vec<SpoolDamage>,
 }
 
+impl SpooledUpload {
+    /// What is wrong with it, a line each; `None` when nothing is.
+    #[must_use]
+    pub fn damage_report(&self) -> Option<String> {
+        let lines: Vec<String> = self.damage.iter().map(ToString::to_string).collect();
+        (!lines.is_empty()).then(|| lines.join("\n"))
+    }
+}
+
 /// `{received_at in milliseconds}-{project}-{event}.upload`: sorts by age, and names the crash even when the file is
 /// damaged.
 pub(super) fn entry_name(envelope: &Envelope) -> String {
@@ -65,12 +74,6 @@ impl SpoolEntry {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// The file's size.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Project and event, as the name has them.
