@@ -2,6 +2,7 @@
 
 mod admin;
 mod config;
+mod keys;
 mod role;
 mod topics;
 mod welcome;
@@ -47,6 +48,9 @@ enum Command {
     /// Look after the Kafka topics
     #[command(subcommand)]
     Topics(TopicsCommand),
+    /// Look after the keys that clients send with
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// A parser process of the processor; reads dumps from standard input
     #[command(name = processor::parser::WORKER_SUBCOMMAND, hide = true)]
     ParseWorker {
@@ -133,6 +137,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Config(ConfigCommand::Check { role }) => config::check(&config, role.into()),
         Command::Config(ConfigCommand::Show) => config::show(&config),
         Command::Topics(TopicsCommand::Create(plan)) => topics::create(&config, &plan),
+        Command::Keys(command) => keys::run(config, command),
         // INVARIANT: main has dealt with it.
         Command::ParseWorker { .. } => Ok(()),
     }

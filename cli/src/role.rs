@@ -13,6 +13,7 @@ use shared::kafka::KafkaError;
 use shared::readiness::{Need, Part};
 use shared::services::{Services, ServicesError};
 use shared::spool::{SpoolDirectory, SpoolError};
+use shared::state::State;
 use shared::telemetry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,7 +47,7 @@ async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandE
         .map_err(services_error)?;
     let made_key = role == Role::Standalone && config.projects.is_empty();
     if made_key {
-        config.projects.push(first_project(&services).await?);
+        config.projects.push(first_project(&services.state).await?);
     }
     let config = Arc::new(config);
     let spool = match role {
@@ -94,7 +95,7 @@ async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandE
 }
 
 /// Makes `data.dir` for this user alone: it holds other people's memory, and the key of project 1.
-fn make_data_directory(config: &Config) -> Result<(), CommandError> {
+pub(crate) fn make_data_directory(config: &Config) -> Result<(), CommandError> {
     let dir = &config.data.dir;
     let made = std::fs::DirBuilder::new()
         .recursive(true)
@@ -191,17 +192,13 @@ async fn stop_signal() -> Result<&'static str, CommandError> {
 }
 
 /// Project 1 with the key that was made for it at the first start.
-async fn first_project(services: &Services) -> Result<ProjectConfig, CommandError> {
+pub(crate) async fn first_project(state: &State) -> Result<ProjectConfig, CommandError> {
     let id = ProjectId::new(1).context("1 is a project number")?;
-    let key = services
-        .state
+    let key = state
         .project_key(id)
         .await
         .context("the key of project 1")?;
-    Ok(ProjectConfig {
-        id,
-        keys: vec![key],
-    })
+    Ok(ProjectConfig::new(id, [key]))
 }
 
 async fn start_admin(config: &Config, services: &Services) -> Result<Admin, CommandError> {

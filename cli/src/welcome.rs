@@ -20,10 +20,10 @@ pub(crate) fn print(config: &Config, made_key: bool) -> std::io::Result<()> {
     }
     println!("crashferry {}\n", env!("CARGO_PKG_VERSION"));
     for project in &config.projects {
-        if let Some(key) = project.keys.first() {
+        if let Some(key) = project.keys.iter().find(|key| !key.disabled) {
             println!(
                 "{}",
-                instructions(config.relay.listen, project.id, key, &sample)
+                instructions(config.relay.listen, project.id, &key.key, &sample)
             );
         }
     }
@@ -41,15 +41,22 @@ pub(crate) fn print(config: &Config, made_key: bool) -> std::io::Result<()> {
 }
 
 fn instructions(listen: SocketAddr, project: ProjectId, key: &PublicKey, sample: &Path) -> String {
-    let (host, key, sample) = (reachable(listen), key.as_str(), sample.display());
+    let (host, sample) = (reachable(listen), sample.display());
+    let dsn = dsn(listen, project, key);
+    let key = key.as_str();
     let url = format!("http://{host}/api/{project}/minidump/?sentry_key={key}");
     format!(
         "Project {project}\n  \
-           DSN       http://{key}@{host}/{project}\n  \
+           DSN       {dsn}\n  \
            try it    curl -F upload_file_minidump=@{sample} '{url}'\n  \
            status    curl 'http://{host}/api/{project}/events/EVENT_ID/?sentry_key={key}'\n  \
            Electron  crashReporter.start({{ submitURL: '{url}' }})\n"
     )
+}
+
+/// What clients are configured with, as this machine reaches the relay.
+pub(crate) fn dsn(listen: SocketAddr, project: ProjectId, key: &PublicKey) -> String {
+    format!("http://{}@{}/{project}", key.as_str(), reachable(listen))
 }
 
 /// The address as this machine's programs reach it.

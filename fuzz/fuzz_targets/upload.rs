@@ -1,6 +1,6 @@
-//! A request body, from the socket's pieces through decompression and multipart to a validated envelope.
+//! A request body, from the socket's pieces through decompression and its format to a validated envelope.
 //!
-//! The first byte of the input chooses the encoding and the content type, the second how the body is cut into pieces.
+//! The first byte of the input chooses encoding, content type and format, the second how the body is cut into pieces.
 #![no_main]
 
 use std::convert::Infallible;
@@ -11,11 +11,16 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use futures_util::stream;
 use libfuzzer_sys::fuzz_target;
 use relay::admission::Slots;
-use relay::receive::{Intake, Sender};
+use relay::items::EnvelopeHeader;
+use relay::receive::{Delivered, Format, Intake, Taken};
+use relay::resumable::Uploads;
+use relay::seal::{Sender, Told};
 use shared::config::{ByteSize, Config, UploadLimits};
 use shared::id::ProjectId;
 use shared::metrics::Metrics;
+use shared::readiness::Readiness;
 use shared::spool::SpoolDirectory;
+use shared::storage::Storage;
 use tokio::runtime::Runtime;
 
 const ENCODINGS: [&str; 5] = ["", "gzip", "deflate", "br", "zstd"];
@@ -45,11 +50,13 @@ static RIG: LazyLock<Rig> = LazyLock::new(|| {
         attachments: 4,
         form: ByteSize::bytes(4 << 10),
     };
+    let storage = Storage::open(&config, Readiness::default()).expect("a storage");
+    let uploads = Uploads::new(storage);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
     Rig {
-        intake: Intake::new(limits, Slots::new(1), 16 << 20, &Metrics::default()),
+        intake: Intake::new(limits, Slots::new(1), 16 << 20, &Metrics::default(), uploads),
         spool,
         runtime: runtime.expect("a runtime"),
         _dir: dir,
@@ -72,15 +79,34 @@ fuzz_target!(|input: &[u8]| {
         .collect();
     let mut body = Body::from_stream(stream::iter(pieces));
     let sender = Sender {
-            event_id: shared::id::EventId::random(),
+        event_id: shared::id::EventId::random(),
         project_id: ProjectId::new(1).expect("not zero"),
         remote_addr: None,
     };
-    let receiving = RIG.intake.receive_minidump(sender, &headers, &mut body, RIG.spool.draft());
-    let Ok(received) = RIG.runtime.block_on(receiving) else {
+    let shape = shape / ENCODINGS.len() / CONTENT_TYPES.len();
+    let mut admit = |_: &EnvelopeHeader| Ok(());
+    let format = match shape % 4 {
+        0 => Format::Late(sender.event_id),
+        1 => Format::Envelope {
+            keep_others: true,
+            admit: &mut admit,
+        },
+        2 => Format::Unreal,
+        _ => Format::Crash,
+    };
+    let delivered = Delivered {
+        headers: &headers,
+        body: &mut body,
+        draft: RIG.spool.draft(),
+    };
+    let receiving = RIG.intake.receive(sender, format, delivered, Told::default());
+    let Ok(Taken::Upload(received)) = RIG.runtime.block_on(receiving) else {
         return;
     };
-    let minidump = received.envelope.minidump().expect("a minidump");
+    serde_json::to_vec(&received.payload).expect("a payload is JSON");
+    let Some(minidump) = received.envelope.minidump() else {
+        return;
+    };
     let content = minidump.content.read(0, minidump.content.len() as usize);
     let content = content.expect("readable");
     assert!(content.starts_with(b"MDMP") || content.starts_with(b"PMDM"));

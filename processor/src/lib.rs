@@ -7,6 +7,7 @@ mod cluster;
 mod dead_letter;
 mod identity;
 mod intake;
+mod late;
 pub mod parser;
 mod pipeline;
 mod publish;

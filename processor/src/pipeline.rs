@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use shared::backoff::Backoff;
+use shared::config::{KeepMinidump, PrivacyConfig};
 use shared::content::Content;
 use shared::envelope::{Attachment, AttachmentKind};
 use shared::metrics::{Metrics, Stage};
 use shared::outcome::{CorruptAttachment, Failure, Outcome, Verdict};
+use shared::privacy::PrivacyRules;
 use shared::report::{CrashDetails, Processing, Report, ReportAttachment};
 use shared::state::{Finished, State};
 use shared::storage::{EventFolder, Storage, StoragePath};
@@ -34,14 +36,15 @@ pub(crate) struct Pipeline {
     pub(crate) storage: Storage,
     pub(crate) state: State,
     pub(crate) publisher: Publisher,
+    pub(crate) privacy: PrivacyRules,
     pub(crate) metrics: Metrics,
 }
 
 /// What became of an event before it is told.
-struct Fate {
-    verdict: Verdict,
-    attempts: u32,
-    report: Option<(Report, Bytes)>,
+pub(crate) struct Fate {
+    pub(crate) verdict: Verdict,
+    pub(crate) attempts: u32,
+    pub(crate) report: Option<(Report, Bytes)>,
 }
 
 impl Fate {
@@ -81,7 +84,10 @@ impl Pipeline {
                 if let Err(error) = assembled.envelope.restore_event() {
                     tracing::error!(%error, "the event's data cannot be read back");
                 }
-                let fate = self.decide(&assembled).await;
+                let fate = match assembled.attached_to() {
+                    Some(event) => self.attach(&assembled, event).await,
+                    None => self.decide(&assembled).await,
+                };
                 let outcome = outcome(&assembled, partition, fate.verdict, fate.attempts);
                 (self.record(outcome).await, fate.report)
             }
@@ -137,6 +143,7 @@ impl Pipeline {
 
     async fn decide(&self, assembled: &Assembled) -> Fate {
         let envelope = &assembled.envelope;
+        let privacy = self.privacy.of(envelope.project_id);
         let mut files = ReportFiles::default();
         for Incomplete { kind, failure } in &assembled.incomplete {
             if *kind == AttachmentKind::Minidump {
@@ -159,18 +166,28 @@ impl Pipeline {
                 (Some(corrupt), false) => {
                     files.note_incomplete(&attachment.kind, &Failure::CorruptAttachment(corrupt));
                 }
-                (None, _) => {
-                    let path = if is_minidump {
-                        folder.minidump()
-                    } else {
-                        folder.attachment(n, &attachment.name)
-                    };
+                (None, true) => match privacy.minidump {
+                    KeepMinidump::Always => {
+                        let stored = self.store(attachment, folder.minidump()).await;
+                        files.stored.push(stored);
+                    }
+                    KeepMinidump::Never => files.note_not_kept(attachment, "never"),
+                    KeepMinidump::Failed => files.note_not_kept(attachment, "failed"),
+                },
+                (None, false) => {
+                    let path = folder.attachment(n, &attachment.name);
                     files.stored.push(self.store(attachment, path).await);
                 }
             }
         }
         self.took(Stage::Store, begun);
-        self.parse(assembled, folder, files).await
+        let fate = self.parse(assembled, folder, files, &privacy).await;
+        if let (Verdict::Failed(_), KeepMinidump::Failed) = (&fate.verdict, privacy.minidump)
+            && let Some(minidump) = envelope.minidump()
+        {
+            self.store(minidump, folder.minidump()).await;
+        }
+        fate
     }
 
     async fn parse(
@@ -178,6 +195,7 @@ impl Pipeline {
         assembled: &Assembled,
         folder: EventFolder,
         mut files: ReportFiles,
+        privacy: &PrivacyConfig,
     ) -> Fate {
         let envelope = &assembled.envelope;
         let mut processing = Processing {
@@ -207,7 +225,7 @@ impl Pipeline {
                 Err(error) => return Fate::failed(error.into(), attempts),
             }
         }
-        let report = report::build(envelope, details, files.stored, processing);
+        let report = report::build(envelope, details, files.stored, processing, privacy);
         let encoded = report::encode(&report);
         let content = Content::from(encoded.clone());
         again("storing the report", || {
@@ -221,7 +239,11 @@ impl Pipeline {
         }
     }
 
-    async fn store(&self, attachment: &Attachment, path: StoragePath) -> ReportAttachment {
+    pub(crate) async fn store(
+        &self,
+        attachment: &Attachment,
+        path: StoragePath,
+    ) -> ReportAttachment {
         let stored = again("storing a file", || {
             self.storage.store(path.clone(), &attachment.content)
         })
@@ -258,6 +280,7 @@ fn outcome(
     Outcome {
         event_id: assembled.envelope.event_id,
         project_id: assembled.envelope.project_id,
+        attached_to: assembled.attached_to(),
         verdict,
         received_at: assembled.envelope.received_at,
         finished_at: Timestamp::now(),
@@ -275,6 +298,21 @@ struct ReportFiles {
 }
 
 impl ReportFiles {
+    /// The raw dump that its project does not want stored.
+    fn note_not_kept(&mut self, minidump: &Attachment, setting: &str) {
+        self.warnings.push(format!(
+            "the minidump is not stored: privacy.minidump = {setting:?}"
+        ));
+        self.stored.push(ReportAttachment {
+            name: minidump.name.clone(),
+            kind: minidump.kind.to_string(),
+            size: minidump.content.len(),
+            sha256: None,
+            path: None,
+            missing: None,
+        });
+    }
+
     /// An attachment besides the minidump that is not whole costs a warning, not the report.
     fn note_incomplete(&mut self, kind: &AttachmentKind, failure: &Failure) {
         let (name, size, missing, warning) = match failure {
@@ -323,7 +361,7 @@ impl ReportFiles {
 }
 
 /// Compares an attachment with the hash it was received under.
-async fn corruption(attachment: &Attachment) -> Option<CorruptAttachment> {
+pub(crate) async fn corruption(attachment: &Attachment) -> Option<CorruptAttachment> {
     let expected = attachment.blake3?;
     let content = attachment.content.clone();
     let hash = move || {
@@ -357,7 +395,7 @@ async fn corruption(attachment: &Attachment) -> Option<CorruptAttachment> {
 }
 
 /// Does something until it succeeds. What cannot succeed for the event's own sake is not an error here but a verdict.
-async fn again<T, E, F>(doing: &'static str, mut attempt: impl FnMut() -> F) -> T
+pub(crate) async fn again<T, E, F>(doing: &'static str, mut attempt: impl FnMut() -> F) -> T
 where
     E: Display,
     F: Future<Output = Result<T, E>>,

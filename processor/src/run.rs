@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use shared::config::Config;
 use shared::kafka::KafkaError;
+use shared::privacy::PrivacyRules;
 use shared::readiness::{Part, PartState};
 use shared::services::Services;
 use shared::size_limit::TopicLimitTooSmall;
@@ -117,6 +118,7 @@ pub async fn run(
         storage: services.storage.clone(),
         state: services.state.clone(),
         publisher,
+        privacy: PrivacyRules::new(&config.projects),
         metrics: services.metrics.clone(),
     });
     services.readiness.set(Part::Parser, PartState::Ready);

@@ -13,24 +13,29 @@ use axum::http::header::{
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use shared::config::Config;
+use shared::config::{Config, OtherItems, UploadLimits};
+use shared::privacy::PrivacyRules;
 use shared::services::Services;
 use tokio_util::task::TaskTracker;
 use tracing::field::Empty;
 use tracing::{Instrument, Level};
 
 use crate::admission::{Admission, Bounds};
-use crate::auth::KeyRing;
+use crate::claims::Claims;
 use crate::dedupe::Dedupe;
 use crate::delivery::Delivery;
 use crate::endpoints;
 use crate::error::Rejection;
+use crate::key_ring::KeyRing;
+use crate::limits::{DEDUPE_SHARD_MARKS_MAX, DEDUPE_SHARDS, KEYS_REFRESH};
+use crate::quota_desk::QuotaDesk;
 use crate::receive::Intake;
 use crate::refused_body;
 use crate::request_id::{REQUEST_ID, request_id};
+use crate::resumable::Uploads;
 
 /// What Sentry's clients are told to send and to read.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -39,7 +44,7 @@ const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
 const EXPOSED_HEADERS: HeaderValue =
     HeaderValue::from_static("x-sentry-error,x-sentry-rate-limits,retry-after");
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
-const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("POST");
+const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, PATCH, POST");
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("3600");
 
 /// What every endpoint works with.
@@ -47,7 +52,13 @@ pub(crate) struct App {
     pub(crate) admission: Admission,
     pub(crate) keys: KeyRing,
     pub(crate) intake: Intake,
+    pub(crate) uploads: Uploads,
+    pub(crate) limits: UploadLimits,
+    /// `envelope.other_items`
+    pub(crate) keep_other_items: bool,
+    pub(crate) quotas: QuotaDesk,
     pub(crate) dedupe: Dedupe,
+    pub(crate) claims: Claims,
     pub(crate) delivery: Delivery,
     pub(crate) services: Services,
     /// Publishing and draining, which outlive their requests.
@@ -85,6 +96,7 @@ impl App {
         // The other half is the queue's, for chunks on their way.
         let memory_bytes = config.relay.max_inflight_bytes.get() / 2;
         let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        let uploads = Uploads::new(services.storage.clone());
         Self {
             keys: KeyRing::new(&config.projects),
             intake: Intake::new(
@@ -92,12 +104,54 @@ impl App {
                 admission.receiving.clone(),
                 memory_bytes,
                 &services.metrics,
-            ),
+                uploads.clone(),
+            )
+            .with_privacy(PrivacyRules::new(&config.projects)),
+            uploads,
+            limits: config.limits,
+            keep_other_items: config.envelope.other_items == OtherItems::Store,
             admission,
+            quotas: QuotaDesk::new(services.state.clone()),
             dedupe: Dedupe::new(config.dedupe.window.get()),
+            claims: Claims::new(services.state.clone(), config.relay.ack_deadline.get()),
             delivery,
             services,
             tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Reads what the state store knows from before. Without it the relay begins with what is configured.
+    pub(crate) async fn remember(&self) {
+        if let Err(error) = self.keys.refresh(&self.services.state).await {
+            tracing::warn!(%error, "operators' keys are not known yet");
+        }
+        if self.dedupe.is_off() {
+            return;
+        }
+        let marks_max = DEDUPE_SHARDS * DEDUPE_SHARD_MARKS_MAX;
+        match self.services.state.remembered_uploads(marks_max).await {
+            Ok(uploads) => self.dedupe.restore(uploads),
+            Err(error) => tracing::warn!(%error, "repeats of earlier uploads will not be known"),
+        }
+    }
+
+    /// Keeps up with what operators do to keys, and tells the store what it has missed; never ends.
+    pub(crate) async fn follow_state(&self) {
+        let state = &self.services.state;
+        let mut told = None;
+        loop {
+            tokio::time::sleep(KEYS_REFRESH).await;
+            let followed = match self.keys.refresh(state).await {
+                Ok(()) => self.quotas.catch_up().await,
+                Err(error) => Err(error),
+            };
+            let problem = followed.err().map(|error| error.to_string());
+            if let Some(error) = &problem
+                && told != problem
+            {
+                tracing::warn!(error, "the last known keys stay in force");
+            }
+            told = problem;
         }
     }
 
@@ -137,9 +191,29 @@ impl Routes {
         // Paths come here without a slash at their end, see `plain_path`.
         let router = Router::new()
             .route("/api/{project}/minidump", post(endpoints::minidump::upload))
+            .route("/api/{project}/envelope", post(endpoints::envelope::upload))
+            .route(
+                "/api/{project}/unreal/{key}",
+                post(endpoints::unreal::upload),
+            )
             .route(
                 "/api/{project}/events/{event}",
                 get(endpoints::event::status),
+            )
+            .route(
+                "/api/{project}/events/{event}/attachments",
+                post(endpoints::attachments::upload),
+            )
+            .route("/api/{project}/upload", post(endpoints::resumable::create))
+            .route(
+                "/api/{project}/upload/{id}",
+                patch(endpoints::resumable::append).head(endpoints::resumable::progress),
+            )
+            .route("/submit", post(endpoints::submit::upload))
+            .route("/api/relay/healthcheck/live", get(endpoints::health::live))
+            .route(
+                "/api/relay/healthcheck/ready",
+                get(endpoints::health::ready),
             )
             .fallback(async || Rejection::UnknownPath)
             .method_not_allowed_fallback(async || Rejection::WrongMethod)

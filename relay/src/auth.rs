@@ -1,14 +1,12 @@
-//! Who may send to which project: the key in the query or in a header, checked against the configuration.
+//! The key that a request carries, in the query or in a header, and why it may not do.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
-use shared::config::ProjectConfig;
-use shared::id::{ProjectId, PublicKey};
+use shared::id::ProjectId;
 
 const SENTRY_AUTH: HeaderName = HeaderName::from_static("x-sentry-auth");
 
@@ -30,6 +28,15 @@ pub enum KeyRefusal {
     /// Another project has it.
     #[error("expected a key of project {0}, found one of another project")]
     OtherProject(ProjectId),
+    /// No project has it, and the request names none.
+    #[error("expected a key of a project, found one that no project has")]
+    NobodysKey,
+    /// There is no key, and no project has the host that the request was sent to.
+    #[error("expected ?key= or a host of a project, found neither")]
+    UnknownHost,
+    /// An operator has taken it out of use.
+    #[error("expected a key of project {0} that is in use, found one that is disabled")]
+    Disabled(ProjectId),
 }
 
 impl KeyRefusal {
@@ -37,10 +44,12 @@ impl KeyRefusal {
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
-            Self::Missing | Self::Several => StatusCode::UNAUTHORIZED,
-            Self::UnknownProject(_) | Self::UnknownKey(_) | Self::OtherProject(_) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Missing | Self::Several | Self::UnknownHost => StatusCode::UNAUTHORIZED,
+            Self::UnknownProject(_)
+            | Self::UnknownKey(_)
+            | Self::NobodysKey
+            | Self::OtherProject(_)
+            | Self::Disabled(_) => StatusCode::FORBIDDEN,
         }
     }
 
@@ -48,68 +57,33 @@ impl KeyRefusal {
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Self::Missing => "missing_key",
+            Self::Missing | Self::UnknownHost => "missing_key",
             Self::Several => "several_keys",
             Self::UnknownProject(_) => "unknown_project",
-            Self::UnknownKey(_) => "unknown_key",
+            Self::UnknownKey(_) | Self::NobodysKey => "unknown_key",
             Self::OtherProject(_) => "key_of_another_project",
+            Self::Disabled(_) => "disabled_key",
         }
     }
 }
 
-/// The projects and their keys.
-#[derive(Debug, Clone, Default)]
-pub struct KeyRing {
-    projects: HashMap<ProjectId, Vec<PublicKey>>,
-}
-
-impl KeyRing {
-    /// The keys of the configuration.
-    #[must_use]
-    pub fn new(projects: &[ProjectConfig]) -> Self {
-        let projects = projects
-            .iter()
-            .map(|project| (project.id, project.keys.clone()));
-        Self {
-            projects: projects.collect(),
-        }
-    }
-
-    /// Whether the request carries one key, of this project.
-    ///
-    /// # Errors
-    /// [`KeyRefusal`].
-    pub fn check(
-        &self,
-        project: ProjectId,
-        uri: &Uri,
-        headers: &HeaderMap,
-    ) -> Result<(), KeyRefusal> {
-        let key = sent_key(uri, headers)?;
-        let has = |keys: &Vec<PublicKey>| keys.iter().any(|known| known.as_str() == key);
-        let keys = self
-            .projects
-            .get(&project)
-            .ok_or(KeyRefusal::UnknownProject(project))?;
-        if has(keys) {
-            Ok(())
-        } else if self.projects.values().any(has) {
-            Err(KeyRefusal::OtherProject(project))
-        } else {
-            Err(KeyRefusal::UnknownKey(project))
-        }
-    }
-}
-
-/// The one key that a request carries, wherever it stands.
-fn sent_key<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Result<Cow<'r, str>, KeyRefusal> {
+/// The one key that a request's query and headers carry, wherever it stands; `None` when they carry none.
+///
+/// # Errors
+/// [`KeyRefusal::Several`]
+pub fn sent_keys<'r>(
+    uri: &'r Uri,
+    headers: &'r HeaderMap,
+) -> Result<Option<Cow<'r, str>>, KeyRefusal> {
     let in_query = query_keys(uri.query().unwrap_or_default());
     let in_sentry_auth = texts(headers, SENTRY_AUTH).flat_map(sentry_keys);
     let in_authorization = texts(headers, header::AUTHORIZATION).flat_map(authorization_keys);
     let mut keys = in_query.chain(in_sentry_auth).chain(in_authorization);
-    let key = keys.next().ok_or(KeyRefusal::Missing)?;
+    let Some(key) = keys.next() else {
+        return Ok(None);
+    };
     if keys.all(|other| other == key) {
-        Ok(key)
+        Ok(Some(key))
     } else {
         Err(KeyRefusal::Several)
     }
@@ -132,10 +106,13 @@ fn query_keys(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
 
 /// `Sentry sentry_version=7, sentry_key=…`, the parameters in any order.
 fn sentry_keys(value: &str) -> impl Iterator<Item = Cow<'_, str>> {
-    let scheme = value
-        .get(..6)
-        .filter(|scheme| scheme.eq_ignore_ascii_case("sentry"));
-    let parameters = scheme.map_or("", |_| &value[6..]);
+    let (scheme, parameters) = value.trim().split_once([' ', ',']).unwrap_or((value, ""));
+    let parameters = if scheme.eq_ignore_ascii_case("sentry") {
+        parameters
+    } else {
+        // Some write the parameters alone.
+        value
+    };
     parameters
         .split([',', ' '])
         .filter_map(|parameter| parameter.trim().strip_prefix("sentry_key="))
@@ -166,36 +143,30 @@ mod tests {
     const KEY: &str = "0123456789abcdef";
     const OTHER: &str = "fedcba9876543210";
 
-    fn project(number: u64) -> ProjectId {
-        ProjectId::new(number).expect("not zero")
-    }
-
-    fn check(query: &str, headers: &[(&'static str, &str)]) -> Result<(), KeyRefusal> {
-        let of = |number, key: &str| ProjectConfig {
-            id: project(number),
-            keys: vec![key.parse().expect("a key")],
-        };
-        let ring = KeyRing::new(&[of(1, KEY), of(2, OTHER)]);
+    fn sent(query: &str, headers: &[(&'static str, &str)]) -> Result<Option<String>, KeyRefusal> {
         let uri = format!("/api/1/minidump{query}").parse().expect("a path");
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a value"));
         }
-        ring.check(project(1), &uri, &map)
+        Ok(sent_keys(&uri, &map)?.map(Cow::into_owned))
     }
 
     #[test]
     fn the_key_may_stand_in_any_of_its_places() {
         let basic = format!("Basic {}", STANDARD.encode(format!("{KEY}:")));
         let sentry = format!("Sentry sentry_key={KEY}");
+        let bare = format!("sentry_version=7,sentry_key={KEY}");
         let reordered = format!("Sentry sentry_version=7,sentry_client=x/1, sentry_key={KEY},a=b");
         for (query, headers) in [
             (format!("?sentry_key={KEY}"), vec![]),
+            (format!("?sentry_key=%30{}", &KEY[1..]), vec![]),
             (
                 format!("?sentry_client=native/0&sentry_key={KEY}&guid=g"),
                 vec![],
             ),
             (String::new(), vec![("x-sentry-auth", sentry.as_str())]),
+            (String::new(), vec![("x-sentry-auth", bare.as_str())]),
             (String::new(), vec![("x-sentry-auth", reordered.as_str())]),
             (String::new(), vec![("authorization", reordered.as_str())]),
             (String::new(), vec![("authorization", basic.as_str())]),
@@ -204,45 +175,30 @@ mod tests {
                 vec![("x-sentry-auth", sentry.as_str())],
             ),
         ] {
-            assert_eq!(check(&query, &headers), Ok(()), "{query} {headers:?}");
+            let key = sent(&query, &headers);
+            assert_eq!(key, Ok(Some(KEY.to_owned())), "{query} {headers:?}");
         }
     }
 
     #[test]
-    fn every_refusal_has_its_own_reason() {
+    fn two_different_keys_are_none_and_an_empty_one_is_not_there() {
         let other = format!("Sentry sentry_key={OTHER}");
-        for (query, headers, refusal) in [
-            ("", vec![], KeyRefusal::Missing),
-            (
-                "?sentry_key=",
-                vec![("x-sentry-auth", "Basic x")],
-                KeyRefusal::Missing,
-            ),
+        for (query, headers, expected) in [
+            ("", vec![], Ok(None)),
+            ("?sentry_key=", vec![("x-sentry-auth", "Basic x")], Ok(None)),
+            ("", vec![("authorization", "Bearer x")], Ok(None)),
             (
                 "?sentry_key=0123456789abcdef",
                 vec![("x-sentry-auth", other.as_str())],
-                KeyRefusal::Several,
+                Err(KeyRefusal::Several),
             ),
-            ("?sentry_key=a&sentry_key=b", vec![], KeyRefusal::Several),
             (
-                "?sentry_key=nobody",
+                "?sentry_key=a&sentry_key=b",
                 vec![],
-                KeyRefusal::UnknownKey(project(1)),
-            ),
-            (
-                "",
-                vec![("authorization", other.as_str())],
-                KeyRefusal::OtherProject(project(1)),
+                Err(KeyRefusal::Several),
             ),
         ] {
-            assert_eq!(check(query, &headers), Err(refusal));
+            assert_eq!(sent(query, &headers), expected, "{query} {headers:?}");
         }
-    }
-
-    #[test]
-    fn a_project_nobody_configured_is_unknown() {
-        let uri = "/?sentry_key=a".parse().expect("a path");
-        let refusal = KeyRing::default().check(project(77), &uri, &HeaderMap::new());
-        assert_eq!(refusal, Err(KeyRefusal::UnknownProject(project(77))));
     }
 }

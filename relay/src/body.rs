@@ -97,6 +97,25 @@ impl Receiver {
         Ok(())
     }
 
+    /// The bytes of a run of what was appended so far; more may follow.
+    ///
+    /// # Errors
+    /// As [`Receiver::append`].
+    pub async fn content(&mut self, run: Run) -> Result<Content, Rejection> {
+        if matches!(self.place, Place::File { .. }) {
+            self.write().await?;
+        }
+        let draft = self.draft.as_ref().ok_or(Rejection::Stopping)?;
+        Ok(match &mut self.place {
+            Place::Memory(blocks) => {
+                blocks.push(self.buffer.split().freeze());
+                let blocks = blocks.iter().cloned().map(Segment::Memory);
+                slice(blocks, run)
+            }
+            Place::File { start } => slice([draft.segment(*start, self.bytes)], run),
+        })
+    }
+
     /// Everything was appended.
     ///
     /// # Errors
@@ -199,19 +218,7 @@ impl Received {
     /// The bytes of a run.
     #[must_use]
     pub fn content(&self, run: Run) -> Content {
-        let end = run.start + run.bytes;
-        let mut content = Content::default();
-        let mut segment_start = 0;
-        for segment in &self.whole {
-            let segment_end = segment_start + segment.len();
-            let from = run.start.max(segment_start);
-            let to = end.min(segment_end);
-            if from < to {
-                content.push(slice(segment, from - segment_start, to - from));
-            }
-            segment_start = segment_end;
-        }
-        content
+        slice(self.whole.iter().cloned(), run)
     }
 
     /// What must stay until the upload is durable: its place in the spool, and its share of the memory.
@@ -221,13 +228,30 @@ impl Received {
     }
 }
 
-fn slice(segment: &Segment, start: u64, length: u64) -> Segment {
+/// The run of bytes among all of an upload's segments.
+fn slice(whole: impl IntoIterator<Item = Segment>, run: Run) -> Content {
+    let end = run.start + run.bytes;
+    let mut content = Content::default();
+    let mut segment_start = 0;
+    for segment in whole {
+        let segment_end = segment_start + segment.len();
+        let from = run.start.max(segment_start);
+        let to = end.min(segment_end);
+        if from < to {
+            content.push(cut(segment, from - segment_start, to - from));
+        }
+        segment_start = segment_end;
+    }
+    content
+}
+
+fn cut(segment: Segment, start: u64, length: u64) -> Segment {
     match segment {
         Segment::Memory(block) => {
             Segment::Memory(block.slice(start as usize..(start + length) as usize))
         }
         Segment::File { file, offset, .. } => Segment::File {
-            file: file.clone(),
+            file,
             offset: offset + start,
             bytes: length,
         },

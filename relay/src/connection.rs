@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::activity::Activity;
 use crate::admission::{Entry, Slot};
 use crate::app::{App, Routes, Terms};
+use crate::http10::Http10;
 use crate::limits::{
     CONNECTION_CLOSE_TIMEOUT, CONNECTION_WAIT, REQUEST_HEAD_TIMEOUT, REQUEST_HEAD_TIMEOUT_SCARCE,
 };
@@ -62,7 +63,8 @@ impl Server {
                 Ok::<_, Infallible>(answer)
             }
         });
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(Http10::new(stream));
+        let connection = self.http.serve_connection(stream, service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             biased;

@@ -165,12 +165,18 @@ impl WideDecoders {
     ) -> Result<Option<OwnedSemaphorePermit>, Rejection> {
         match encoding {
             Encoding::Identity | Encoding::Gzip | Encoding::Deflate => Ok(None),
-            Encoding::Brotli | Encoding::Zstd => {
-                match timeout(WIDE_DECODER_WAIT, Arc::clone(&self.0).acquire_owned()).await {
-                    Ok(Ok(permit)) => Ok(Some(permit)),
-                    Ok(Err(_)) | Err(_) => Err(Rejection::Overloaded),
-                }
-            }
+            Encoding::Brotli | Encoding::Zstd => self.any_turn().await.map(Some),
+        }
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// [`Rejection::Overloaded`] when none came.
+    pub async fn any_turn(&self) -> Result<OwnedSemaphorePermit, Rejection> {
+        match timeout(WIDE_DECODER_WAIT, Arc::clone(&self.0).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(Rejection::Overloaded),
         }
     }
 }

@@ -5,18 +5,27 @@ use axum::http::StatusCode;
 use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use shared::quota::{Exceeded, QuotaLimit};
 use shared::spool::SpoolError;
+use shared::storage::StorageError;
 use tracing::Level;
 
 use crate::auth::KeyRefusal;
+use crate::container::ContainerError;
 use crate::decode::BodyError;
 use crate::delivery::DeliveryError;
+use crate::items::ItemsError;
 use crate::limits::RETRY_AFTER_SECONDS;
 use crate::multipart::MultipartError;
+use crate::resumable::UploadRefusal;
+use crate::unreal::archive::ArchiveError;
 use crate::validate::NotAMinidump;
 
 /// The header that repeats `detail`, as Sentry's clients read it.
 pub(crate) const SENTRY_ERROR: HeaderName = HeaderName::from_static("x-sentry-error");
+
+/// What Sentry's clients read to know for how long to send nothing of which kind.
+const SENTRY_RATE_LIMITS: HeaderName = HeaderName::from_static("x-sentry-rate-limits");
 
 /// Why a request did not get its 200.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +57,39 @@ pub enum Rejection {
         /// What there was instead.
         found: String,
     },
+    /// There is nothing in it that could be kept.
+    #[error("expected at least one file, found none")]
+    NothingToKeep,
+    /// The body is not the envelope it should be.
+    #[error("invalid envelope: {0}")]
+    Items(ItemsError),
+    /// The body is not the Unreal archive it should be.
+    #[error("invalid Unreal archive: {0}")]
+    Archive(ArchiveError),
+    /// What a dump is compressed with cannot be undone.
+    #[error("invalid compressed minidump: {0}")]
+    Container(ContainerError),
+    /// A large file that comes on its own.
+    #[error(transparent)]
+    Upload(#[from] UploadRefusal),
     /// What should be the dump is none.
     #[error(transparent)]
     NotAMinidump(#[from] NotAMinidump),
+    /// The key has used up what it may send in this minute or hour.
+    #[error("the key's quota is used up: {} = {}", .0.limit.as_str(), .0.limit.show(.0.value))]
+    QuotaExceeded(Exceeded),
     /// Nobody knows the event.
     #[error("expected an event of this project, found none with this id")]
     UnknownEvent,
     /// The spool does not take it.
     #[error("the relay's disk cannot take the upload now")]
     Spool(#[source] SpoolError),
+    /// What was received cannot be read back.
+    #[error("what was received cannot be read back")]
+    Unreadable(#[source] std::io::Error),
+    /// The storage does not answer.
+    #[error("the storage does not answer now")]
+    StorageUnavailable(#[source] StorageError),
     /// Connections, uploads or decoders are used up.
     #[error("the relay is at work at as many uploads as it can hold")]
     Overloaded,
@@ -83,12 +116,29 @@ pub enum TooLarge {
     /// `limits.attachment`
     #[error("a file is larger than limits.attachment = {0}")]
     Attachment(shared::config::ByteSize),
+    /// `projects.minidump_max`
+    #[error("the minidump is larger than the project's minidump_max = {0}")]
+    Minidump(shared::config::ByteSize),
+    /// More than a quota of bytes ever has room for.
+    #[error("the upload is larger than the key's {} = {}", limit.as_str(), limit.show(*value))]
+    Quota {
+        /// The quota.
+        limit: QuotaLimit,
+        /// Its value.
+        value: u64,
+    },
     /// `limits.attachments`
     #[error("there are more files than limits.attachments = {0}")]
     Attachments(u32),
     /// `limits.form`
     #[error("the form fields are larger than limits.form = {0}")]
     Form(shared::config::ByteSize),
+    /// The fixed number of events and user reports in an envelope.
+    #[error("there are more events and user reports in the envelope than {0}")]
+    EventItems(usize),
+    /// The fixed size of a reference to a file that was uploaded before.
+    #[error("an attachment reference is larger than {0} bytes")]
+    Reference(usize),
     /// The fixed number of fields.
     #[error("there are more form fields than {0}")]
     FormFields(usize),
@@ -99,8 +149,12 @@ impl TooLarge {
         match self {
             Self::Encoded(_) | Self::Decoded(_) => "body_too_large",
             Self::Attachment(_) => "attachment_too_large",
+            Self::Minidump(_) => "minidump_too_large",
+            Self::Quota { .. } => "larger_than_quota",
             Self::Attachments(_) => "too_many_attachments",
             Self::Form(_) => "form_too_large",
+            Self::EventItems(_) => "too_many_event_items",
+            Self::Reference(_) => "reference_too_large",
             Self::FormFields(_) => "too_many_form_fields",
         }
     }
@@ -113,6 +167,24 @@ impl From<MultipartError> for Rejection {
     }
 }
 
+impl From<ItemsError> for Rejection {
+    fn from(error: ItemsError) -> Self {
+        Self::Items(error)
+    }
+}
+
+impl From<ArchiveError> for Rejection {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(error)
+    }
+}
+
+impl From<ContainerError> for Rejection {
+    fn from(error: ContainerError) -> Self {
+        Self::Container(error)
+    }
+}
+
 impl Rejection {
     /// The status of the answer. A fault of ours is never a 4xx: clients give up on those.
     #[must_use]
@@ -122,12 +194,21 @@ impl Rejection {
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Key(refusal) => refusal.status(),
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::QuotaExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Body(error) => error.status(),
+            Self::Upload(error) => error.status(),
             Self::InvalidId(_)
             | Self::Multipart(_)
+            | Self::Items(_)
+            | Self::Archive(_)
             | Self::MissingMinidump { .. }
+            | Self::NothingToKeep
             | Self::NotAMinidump(_) => StatusCode::BAD_REQUEST,
-            Self::Spool(_)
+            Self::Container(error) if !error.is_ours() => StatusCode::BAD_REQUEST,
+            Self::Container(_)
+            | Self::Spool(_)
+            | Self::Unreadable(_)
+            | Self::StorageUnavailable(_)
             | Self::Overloaded
             | Self::Undelivered(_)
             | Self::Stopping
@@ -146,8 +227,16 @@ impl Rejection {
             Self::Body(error) => error.reason(),
             Self::Multipart(error) => error.reason(),
             Self::TooLarge(limit) => limit.reason(),
+            Self::Items(error) => error.reason(),
+            Self::Archive(error) => error.reason(),
+            Self::Container(error) => error.reason(),
+            Self::Upload(error) => error.reason(),
+            Self::NothingToKeep => "nothing_to_keep",
+            Self::Unreadable(_) => "internal",
+            Self::StorageUnavailable(_) => "storage_unavailable",
             Self::MissingMinidump { .. } => "missing_minidump",
             Self::NotAMinidump(error) => error.reason(),
+            Self::QuotaExceeded(_) => "quota_exceeded",
             Self::UnknownEvent => "unknown_event",
             Self::Spool(error) | Self::Undelivered(DeliveryError::Spool(error)) => {
                 spool_reason(error)
@@ -174,10 +263,20 @@ impl Rejection {
             | Self::Body(_)
             | Self::Multipart(_)
             | Self::TooLarge(_)
+            | Self::Items(_)
+            | Self::Archive(_)
+            | Self::Container(_)
+            | Self::Upload(_)
+            | Self::NothingToKeep
             | Self::MissingMinidump { .. }
-            | Self::NotAMinidump(_) => Level::INFO,
+            | Self::NotAMinidump(_)
+            | Self::QuotaExceeded(_) => Level::INFO,
             Self::Overloaded | Self::Stopping => Level::WARN,
-            Self::Spool(_) | Self::Undelivered(_) | Self::StatusUnavailable(_) => Level::ERROR,
+            Self::Spool(_)
+            | Self::Undelivered(_)
+            | Self::Unreadable(_)
+            | Self::StorageUnavailable(_)
+            | Self::StatusUnavailable(_) => Level::ERROR,
         }
     }
 
@@ -222,19 +321,40 @@ pub struct ErrorBody {
     causes: Vec<String>,
 }
 
+/// The reason of a refusal, for who tells it in another way than as JSON.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reason(pub(crate) &'static str);
+
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let status = self.status();
         let body = self.body();
         let error = header_text(&body.detail);
+        let reason = Reason(body.reason);
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(reason);
         let headers = response.headers_mut();
         headers.insert(SENTRY_ERROR, error);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if let Self::QuotaExceeded(exceeded) = &self {
+            let seconds = seconds_to_wait(exceeded);
+            headers.insert(RETRY_AFTER, seconds.into());
+            headers.insert(SENTRY_RATE_LIMITS, rate_limits(exceeded, seconds));
+        } else if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS.into());
         }
         response
     }
+}
+
+/// The first whole second by which the window has ended.
+fn seconds_to_wait(exceeded: &Exceeded) -> u64 {
+    exceeded.wait.as_secs() + u64::from(exceeded.wait.subsec_nanos() > 0)
+}
+
+/// `seconds:categories:scope:reason`, by which Sentry's clients stop what comes next.
+fn rate_limits(exceeded: &Exceeded, seconds: u64) -> HeaderValue {
+    let limit = exceeded.limit.as_str();
+    header_text(&format!("{seconds}:error;attachment;default:key:{limit}"))
 }
 
 /// The text with everything that cannot stand in a header replaced.
@@ -262,6 +382,28 @@ mod tests {
         assert_eq!(response.headers()[RETRY_AFTER], "30");
         let error = &response.headers()[SENTRY_ERROR];
         assert_eq!(error, "the relay's disk cannot take the upload now");
+    }
+
+    #[test]
+    fn a_used_up_quota_says_which_and_for_how_long_in_whole_seconds() {
+        let exceeded = |millis| {
+            Rejection::QuotaExceeded(Exceeded {
+                limit: QuotaLimit::BytesPerHour,
+                value: 3 << 20,
+                left: 1,
+                wait: std::time::Duration::from_millis(millis),
+            })
+        };
+        let body = serde_json::to_string(&exceeded(1).body()).expect("JSON");
+        insta::assert_snapshot!(body, @r#"{"detail":"the key's quota is used up: bytes_per_hour = 3MiB","reason":"quota_exceeded","causes":[]}"#);
+        for (millis, seconds) in [(1, "1"), (1000, "1"), (59_001, "60")] {
+            let response = exceeded(millis).into_response();
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(response.headers()[RETRY_AFTER], seconds);
+            let limits = &response.headers()[SENTRY_RATE_LIMITS];
+            let expected = format!("{seconds}:error;attachment;default:key:bytes_per_hour");
+            assert_eq!(limits, expected.as_str());
+        }
     }
 
     #[test]

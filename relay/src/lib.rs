@@ -1,10 +1,12 @@
 //! Crashferry's relay: takes crash uploads over HTTP and answers 200 once they are durable.
 //!
-//! The way of one upload, file by file: `server` accepts the connection (within [`admission`]'s bounds), `app` finds the endpoint, `endpoints` check the
-//! key ([`auth`]) and hand the body to [`receive`]. There it is read through [`frames`], [`decode`] and [`multipart`]
-//! into [`upload`] (its bytes through [`body`] into memory or the spool), checked by [`validate`], its fields put
-//! together by [`form`]. The envelope goes through `publish` to [`delivery`]; the receipt makes the 200. Whatever goes
-//! wrong on the way is an [`error`].
+//! The way of one upload, file by file: `server` accepts the connection (within [`admission`]'s bounds), `app` finds the
+//! endpoint, `endpoints` say in which format it comes and `visit` checks the key ([`auth`]) and hands the body to
+//! [`receive`]. There it is read through [`frames`] and [`decode`] by the reader of its format (`read`, on top of
+//! [`multipart`], [`items`], [`unreal`] and [`container`]) into [`upload`], its bytes through [`body`] into memory or the
+//! spool. [`seal`] checks it ([`validate`]), puts together what was said about the crash ([`event_data`]) and makes it an
+//! envelope, which goes through `publish` to [`delivery`]; the receipt makes the 200. Whatever goes wrong on the way is
+//! an [`error`].
 
 mod activity;
 pub mod admission;
@@ -12,27 +14,40 @@ mod app;
 pub mod auth;
 pub mod body;
 pub mod budget;
+mod claims;
 mod connection;
+pub mod container;
 pub mod decode;
 mod dedupe;
 pub mod delivery;
 mod descriptors;
 mod endpoints;
 pub mod error;
+pub mod event_data;
 pub mod file_name;
-pub mod form;
 pub mod frames;
+mod http10;
+pub mod items;
+pub mod key_ring;
 mod limits;
 pub mod multipart;
 pub mod pace;
 pub mod part_head;
 mod publish;
+mod query;
+mod quota_desk;
+mod read;
 pub mod receive;
 mod refused_body;
 mod request_id;
+pub mod resumable;
+mod sdk;
+pub mod seal;
 mod server;
+pub mod unreal;
 pub mod upload;
 pub mod validate;
+mod visit;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +59,7 @@ use shared::readiness::{Part, PartState};
 use shared::services::Services;
 use shared::spool::SpoolDirectory;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admission::Bounds;
 use crate::app::App;
@@ -88,9 +104,21 @@ pub async fn run(
     let delivery = Delivery::open(&config, &services, spool).await?;
     let readiness = services.readiness.clone();
     let app = Arc::new(App::new(&config, bounds, services, delivery.clone()));
+    app.remember().await;
+    let following = TaskTracker::new();
+    following.spawn({
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        async move { shutdown.run_until_cancelled(app.follow_state()).await }
+    });
+    following.spawn({
+        let (uploads, shutdown) = (app.uploads.clone(), shutdown.clone());
+        async move { shutdown.run_until_cancelled(uploads.sweep()).await }
+    });
+    following.close();
     readiness.set(Part::Listener, PartState::Ready);
     tracing::info!(%address, descriptors, ?bounds, "taking uploads");
     server::serve(listener, Arc::clone(&app), shutdown).await;
+    following.wait().await;
     stop(&app, &delivery, config.shutdown_timeout.get()).await;
     Ok(())
 }

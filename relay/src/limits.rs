@@ -32,6 +32,10 @@ pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// What hyper reads ahead of one HTTP/1 connection.
 pub(crate) const CONNECTION_READ_BYTES_MAX: usize = 64 << 10;
+/// What is read of a connection at once until it is clear which HTTP it speaks. Most request lines are shorter.
+pub(crate) const FIRST_READ_BYTES: usize = 512;
+/// A first request head of HTTP/1.0; longer ones are left to hyper as they are.
+pub(crate) const FIRST_HEAD_BYTES_MAX: usize = 16 << 10;
 /// Unread bytes of one HTTP/2 request.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 128 << 10;
 /// Unread bytes of one HTTP/2 connection.
@@ -68,6 +72,36 @@ pub(crate) const PART_HEAD_BYTES_MAX: usize = 16 << 10;
 pub(crate) const PREAMBLE_BYTES_MAX: usize = 64 << 10;
 /// A boundary. RFC 2046 says 70; clients are not all of that mind.
 pub(crate) const BOUNDARY_BYTES_MAX: usize = 200;
+/// A line of an envelope: its header, or the head of an item.
+pub(crate) const ENVELOPE_LINE_BYTES_MAX: usize = 16 << 10;
+/// Items of one envelope.
+pub(crate) const ENVELOPE_ITEMS_MAX: u32 = 1000;
+/// Files of an Unreal archive. Fewer than the bytes of a name in its headers, or older archives could not be read.
+pub(crate) const UNREAL_FILES_MAX: u32 = 100;
+/// A name in an Unreal archive or crash context. The engine's names have 260 bytes.
+pub(crate) const UNREAL_NAME_BYTES_MAX: usize = 1024;
+/// What is read of an Unreal crash context.
+pub(crate) const UNREAL_CONTEXT_BYTES_MAX: usize = 1 << 20;
+/// Fields of an Unreal crash context.
+pub(crate) const UNREAL_FIELDS_MAX: usize = 1000;
+/// One of them.
+pub(crate) const UNREAL_FIELD_BYTES_MAX: usize = 64 << 10;
+/// What is read of an Unreal log, from its end.
+pub(crate) const UNREAL_LOG_TAIL_BYTES: usize = 64 << 10;
+/// Breadcrumbs that a log makes.
+pub(crate) const BREADCRUMBS_MAX: usize = 100;
+/// The message of one.
+pub(crate) const BREADCRUMB_BYTES_MAX: usize = 2 << 10;
+/// A tag's value, and each half of a release.
+pub(crate) const TAG_BYTES_MAX: usize = 200;
+/// What is read at once of a dump that was compressed before it became a part.
+pub(crate) const CONTAINER_READ_BYTES: usize = 64 << 10;
+/// What inflating gzip and zip takes: a window of 32 KiB, tables, and a gzip header's texts.
+pub(crate) const DEFLATE_MEMORY_BYTES: usize = 256 << 10;
+/// What decompressing xz may take: enough for what `xz -9` writes, which is 64 MiB and a little.
+pub(crate) const XZ_MEMORY_BYTES_MAX: usize = 66 << 20;
+/// Where the end of a zip archive's directory is looked for: it, and the longest comment.
+pub(crate) const ZIP_TAIL_BYTES_MAX: usize = 22 + u16::MAX as usize;
 /// Form fields of one upload.
 pub(crate) const FORM_FIELDS_MAX: usize = 2000;
 /// Form bytes that an upload may hold even when the shared memory is used up.
@@ -79,13 +113,45 @@ pub(crate) const FIRST_BLOCK_BYTES: usize = 16 << 10;
 /// The most that is set aside for a length that is only claimed, so that a crowd that claims much and sends nothing
 /// does not use up the shared memory.
 pub(crate) const FIRST_BLOCK_BYTES_MAX: usize = 32 << 10;
+/// What is read of a file that says something about a crash; of a log, its end.
+pub(crate) const EVENT_DATA_BYTES_MAX: usize = 1 << 20;
+/// Events and user reports in one envelope.
+pub(crate) const EVENT_ITEMS_MAX: usize = 16;
+/// An envelope's reference to a file that was uploaded before.
+pub(crate) const REFERENCE_BYTES_MAX: usize = 8 << 10;
+/// How deep a dump may be wrapped: a form in a form, compressed.
+pub(crate) const WRAPPINGS_MAX: usize = 3;
+/// Dumps that are unwrapped at once: xz may need 66 MiB for each.
+pub(crate) const UNWRAPPERS_MAX: usize = 2;
+/// What is read at once of what was wrapped.
+pub(crate) const UNWRAPPED_PIECE_BYTES: usize = 256 << 10;
+/// Large files that come in before their crash, at once.
+pub(crate) const UPLOADS_PARTIAL_MAX: usize = 256;
+/// How long such a file is kept when nobody goes on with it or refers to it.
+pub(crate) const UPLOADS_KEPT: Duration = Duration::from_secs(3600);
+/// How often it is looked for such files.
+pub(crate) const UPLOADS_SWEEP_INTERVAL: Duration = Duration::from_secs(300);
 /// What validation sees of a minidump.
 pub(crate) const DUMP_HEAD_BYTES: usize = 512;
 /// A media type that is kept of a part.
 pub(crate) const CONTENT_TYPE_BYTES_MAX: usize = 255;
 /// Places where repeats are looked for, each with a lock of its own.
 pub(crate) const DEDUPE_SHARDS: usize = 16;
-/// Uploads that each remembers, of about 130 bytes: 32 MiB at most altogether.
-pub(crate) const DEDUPE_SHARD_UPLOADS_MAX: usize = 16 << 10;
+/// Marks of uploads that each remembers, of about 120 bytes and one or two an upload: 32 MiB at most altogether.
+pub(crate) const DEDUPE_SHARD_MARKS_MAX: usize = 16 << 10;
+/// First and longest wait before it is asked again whether an upload that another relay has under way is durable.
+pub(crate) const CLAIM_POLL: (Duration, Duration) =
+    (Duration::from_millis(25), Duration::from_millis(500));
+/// A claim on an upload outlives `relay.ack_deadline` by this: for the spool to take what Kafka did not.
+pub(crate) const CLAIM_MARGIN: Duration = Duration::from_secs(5);
+/// How often keys are read from the state store; a disabled one is refused after this at the latest.
+pub(crate) const KEYS_REFRESH: Duration = Duration::from_secs(2);
 /// What a client is told to wait when the fault is ours.
 pub(crate) const RETRY_AFTER_SECONDS: u64 = 30;
+/// Values in all event data of one upload. Reading them is not interrupted, so there are only as many uploads with so
+/// many values in memory as there are threads; the worst are 40 MB each.
+pub(crate) const EVENT_VALUES_MAX: usize = 100_000;
+/// Names in a form field `sentry[a][b]…`, as Sentry's Relay has it.
+pub(crate) const SENTRY_FIELD_LEVELS_MAX: usize = 7;
+/// Bytes that are shown of a binary value in event data.
+pub(crate) const BINARY_SHOWN_BYTES_MAX: usize = 256;

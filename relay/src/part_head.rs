@@ -64,7 +64,8 @@ fn broken(line: &str) -> MultipartError {
     MultipartError::BrokenPartHead { found }
 }
 
-fn media_type(value: &str) -> Option<String> {
+/// A media type that can be kept: printable and not overlong.
+pub(crate) fn media_type(value: &str) -> Option<String> {
     let value = value.trim();
     let printable = value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     (printable && (1..=CONTENT_TYPE_BYTES_MAX).contains(&value.len())).then(|| value.to_owned())
@@ -147,6 +148,22 @@ mod tests {
             disposition(r#"filename=""; name=x"#).file_name.as_deref(),
             Some("")
         );
+    }
+
+    #[test]
+    fn letters_spaces_and_other_headers_change_nothing() {
+        for head in [
+            "content-disposition: form-data; name=\"a\"; filename=\"b.dmp\"\r\ncontent-type: a/b",
+            "CONTENT-TYPE:a/b\r\nContent-Disposition:form-data;NAME=a;FileName=\"b.dmp\"",
+            "Content-Disposition: form-data ; name = \"a\" ; filename = b.dmp\r\nContent-Length: 5\r\nContent-Type: a/b \r\nContent-Transfer-Encoding: binary",
+            "Content-Disposition: attachment; filename=\"b.dmp\"; name=\"a\"; x=\"name=c; filename=d\"\r\nContent-Type: a/b",
+        ] {
+            let head = format!("\r\n{head}\r\n\r\n");
+            let part = PartHead::parse(head.as_bytes()).expect("a head");
+            assert_eq!(part.name.as_deref(), Some("a"), "{head}");
+            assert_eq!(part.file_name.as_deref(), Some("b.dmp"), "{head}");
+            assert_eq!(part.content_type.as_deref(), Some("a/b"), "{head}");
+        }
     }
 
     #[test]

@@ -1,37 +1,28 @@
-//! One upload from its request to an envelope: read under limits, told apart, validated. No delivery here.
+//! One upload from its request to an envelope: read under limits, in the format its client writes, and sealed. No
+//! delivery here.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
-use bytes::{Bytes, BytesMut};
-use jiff::Timestamp;
 use shared::config::UploadLimits;
-use shared::envelope::{Attachment, AttachmentKind, Envelope};
-use shared::id::{AttachmentId, EventId, ProjectId};
+use shared::id::EventId;
 use shared::metrics::Metrics;
+use shared::privacy::PrivacyRules;
 use shared::spool::Draft;
 
-use crate::admission::Slots;
+use crate::admission::{Slot, Slots};
 use crate::body::Receiver;
-use crate::budget::{MemoryBudget, MemoryPermit};
+use crate::budget::MemoryBudget;
 use crate::decode::{BodyReader, Encoding, WideDecoders};
 use crate::error::{Rejection, TooLarge};
-use crate::file_name::sanitize;
-use crate::form::event_payload;
 use crate::frames::{BodyCounters, Frames};
-use crate::limits::{UPLOAD_WAIT, WIDE_DECODERS_MAX};
-use crate::multipart::{Parser, Step};
-use crate::part_head::PartHead;
-use crate::upload::{File, Upload, UploadBuilder};
-use crate::validate::{check_minidump, starts_as_minidump};
-
-/// The part that holds the dump, by the protocol of Breakpad and Crashpad.
-const MINIDUMP_PART: &str = "upload_file_minidump";
-/// Sentry's files of event data, as its SDKs send them beside the dump.
-const EVENT_PART: &str = "__sentry-event";
-const BREADCRUMB_PARTS: [&str; 2] = ["__sentry-breadcrumb1", "__sentry-breadcrumb2"];
-/// The dump's name when the client gave none.
-const MINIDUMP_NAME: &str = "minidump.dmp";
-const ATTACHMENT_NAME: &str = "attachment";
+use crate::limits::{UNWRAPPERS_MAX, UPLOAD_WAIT, WIDE_DECODERS_MAX};
+use crate::multipart::Parser;
+use crate::read::{
+    Admit, Naming, Pieces, Reference, read_archive, read_form, read_items, read_upload, unwrap,
+};
+use crate::resumable::Uploads;
+use crate::seal::{Need, Sender, Told, Validated, seal};
+use crate::upload::UploadBuilder;
 
 /// Receives uploads. Cloning shares limits and memory.
 #[derive(Clone, Debug)]
@@ -40,29 +31,47 @@ pub struct Intake {
     budget: MemoryBudget,
     receiving: Slots,
     decoders: WideDecoders,
+    unwrappers: WideDecoders,
     counters: BodyCounters,
+    uploads: Uploads,
+    privacy: PrivacyRules,
+    metrics: Metrics,
 }
 
-/// Who sends, and where.
-#[derive(Clone, Debug)]
-pub struct Sender {
-    /// The id that the crash gets.
-    pub event_id: EventId,
-    /// The project that the key was checked for.
-    pub project_id: ProjectId,
-    /// The client's address, without port.
-    pub remote_addr: Option<String>,
+/// How a request's body is to be read.
+pub enum Format<'f> {
+    /// A form with a minidump, or the minidump itself.
+    Crash,
+    /// Files of an event that came before.
+    Late(EventId),
+    /// Sentry's envelope.
+    Envelope {
+        /// Items that belong to no crash are kept as files of the event.
+        keep_others: bool,
+        /// Whether its header lets it in.
+        admit: Admit<'f>,
+    },
+    /// Unreal Engine's archive.
+    Unreal,
 }
 
-/// A validated upload and what keeps it until it is durable.
-#[derive(Debug)]
-pub struct Validated {
-    /// The upload.
-    pub envelope: Envelope,
-    /// Its place in the spool, with the file it is in when it went to one.
+/// A request's body and what is known of it before it is read.
+pub struct Delivered<'r> {
+    /// Its head.
+    pub headers: &'r HeaderMap,
+    /// It; some of it may be left when it is refused.
+    pub body: &'r mut Body,
+    /// The upload's place in the spool, for what memory has no room for.
     pub draft: Draft,
-    /// The memory it holds.
-    pub permit: MemoryPermit,
+}
+
+/// What came of a body.
+#[derive(Debug)]
+pub enum Taken {
+    /// A crash, or what belongs to one.
+    Upload(Box<Validated>),
+    /// Nothing that is kept; the id that the client gave it, if any.
+    Nothing(Option<EventId>),
 }
 
 impl Intake {
@@ -73,6 +82,7 @@ impl Intake {
         receiving: Slots,
         memory_bytes: usize,
         metrics: &Metrics,
+        uploads: Uploads,
     ) -> Self {
         Self {
             limits,
@@ -80,7 +90,17 @@ impl Intake {
             budget: MemoryBudget::new(memory_bytes, metrics.upload_memory_bytes.clone()),
             counters: BodyCounters::new(metrics),
             decoders: WideDecoders::new(WIDE_DECODERS_MAX),
+            unwrappers: WideDecoders::new(UNWRAPPERS_MAX),
+            uploads,
+            privacy: PrivacyRules::default(),
+            metrics: metrics.clone(),
         }
+    }
+
+    /// The same, with what each project keeps.
+    #[must_use]
+    pub fn with_privacy(self, privacy: PrivacyRules) -> Self {
+        Self { privacy, ..self }
     }
 
     /// The memory that uploads under way share.
@@ -104,21 +124,87 @@ impl Intake {
         }
     }
 
-    /// Receives a minidump upload whole: multipart, or the dump itself. What memory has no room for goes to `draft`.
+    /// Receives an upload whole.
     ///
     /// # Errors
-    /// [`Rejection`]; `body` may then have bytes left.
-    pub async fn receive_minidump(
+    /// [`Rejection`]
+    pub async fn receive(
         &self,
         sender: Sender,
-        headers: &HeaderMap,
-        body: &mut Body,
-        draft: Draft,
-    ) -> Result<Validated, Rejection> {
-        let length = self.check_head(headers)?;
-        let encoding = Encoding::of(headers)?;
+        format: Format<'_>,
+        delivered: Delivered<'_>,
+        mut told: Told,
+    ) -> Result<Taken, Rejection> {
+        let Delivered {
+            headers,
+            body,
+            draft,
+        } = delivered;
+        let encoding = match format {
+            // Its archives are compressed and do not say so.
+            Format::Unreal if Encoding::of(headers)? == Encoding::Identity => Encoding::Deflate,
+            Format::Crash | Format::Late(_) | Format::Envelope { .. } | Format::Unreal => {
+                Encoding::of(headers)?
+            }
+        };
+        let length = match encoding {
+            Encoding::Identity => self.check_head(headers)?,
+            Encoding::Gzip | Encoding::Deflate | Encoding::Brotli | Encoding::Zstd => None,
+        };
+        let (mut reader, _slot) = self.reader(body, encoding).await?;
+        let receiver = Receiver::new(draft, &self.budget, length);
+        let mut upload = UploadBuilder::new(self.limits, receiver);
+        let content_type = content_type(headers);
+        let need = match format {
+            Format::Crash => {
+                let odd = read_upload(&mut reader, content_type, &mut upload).await?;
+                told.warnings.extend(odd);
+                Need::Minidump
+            }
+            Format::Late(event_id) => {
+                let parser = Parser::new(content_type)?;
+                let start = bytes::Bytes::new();
+                let odd = read_form(&mut reader, parser, start, Naming::Late, &mut upload).await?;
+                told.warnings.extend(odd);
+                told.attached_to = Some(event_id);
+                Need::Anything
+            }
+            Format::Envelope { keep_others, admit } => {
+                let items = read_items(&mut reader, keep_others, admit, &mut upload).await?;
+                for other in &items.others {
+                    self.metrics.count_envelope_item(other.as_str());
+                }
+                told.sdk = told.sdk.or(items.sdk);
+                told.event_id = items.event_id;
+                told.warnings.extend(items.warnings);
+                self.resolve(&sender, items.references, &mut upload).await?;
+                Need::Anything
+            }
+            Format::Unreal => {
+                read_archive(&mut reader, &mut upload).await?;
+                Need::Anything
+            }
+        };
+        drop(reader);
+        told.warnings
+            .extend(unwrap(&mut upload, &self.unwrappers).await?);
+        let event_id = told.event_id;
+        let privacy = self.privacy.of(sender.project_id);
+        let sealed = seal(upload.finish().await?, told, need, sender, &privacy).await?;
+        Ok(match sealed {
+            Some(validated) => Taken::Upload(Box::new(validated)),
+            None => Taken::Nothing(event_id),
+        })
+    }
+
+    /// The body's reader, and the place among those that are read at once.
+    pub(crate) async fn reader<'b>(
+        &self,
+        body: &'b mut Body,
+        encoding: Encoding,
+    ) -> Result<(BodyReader<'b>, Slot), Rejection> {
         let reading = self.receiving.wait(UPLOAD_WAIT).await;
-        let _reading = reading.ok_or(Rejection::Overloaded)?;
+        let reading = reading.ok_or(Rejection::Overloaded)?;
         let turn = self.decoders.turn(encoding).await?;
         let frames = Frames::new(
             body,
@@ -126,16 +212,30 @@ impl Intake {
             self.counters.encoded.clone(),
             self.receiving.clone(),
         );
-        let mut reader =
-            BodyReader::new(frames, encoding, turn, self.counters.decoded.clone()).await?;
-        let expected_bytes = match encoding {
-            Encoding::Identity => length,
-            Encoding::Gzip | Encoding::Deflate | Encoding::Brotli | Encoding::Zstd => None,
-        };
-        let receiver = Receiver::new(draft, &self.budget, expected_bytes);
-        let upload = UploadBuilder::new(self.limits, receiver);
-        let (upload, warnings) = read_upload(&mut reader, content_type(headers), upload).await?;
-        validate(upload, warnings, sender)
+        let decoded = self.counters.decoded.clone();
+        let reader = BodyReader::new(frames, encoding, turn, decoded).await?;
+        Ok((reader, reading))
+    }
+
+    /// Files that were uploaded before take their places among the upload's.
+    async fn resolve(
+        &self,
+        sender: &Sender,
+        references: Vec<Reference>,
+        upload: &mut UploadBuilder,
+    ) -> Result<(), Rejection> {
+        for reference in references {
+            let mut pieces = self
+                .uploads
+                .fetch(sender.project_id, &reference.json)
+                .await?;
+            upload.begin_file(reference.head)?;
+            while let Some(piece) = pieces.next().await? {
+                upload.append(&piece).await?;
+            }
+            upload.end_part();
+        }
+        Ok(())
     }
 }
 
@@ -153,159 +253,6 @@ fn content_type(headers: &HeaderMap) -> &str {
     value
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default()
-}
-
-/// A body that starts as a dump does is one, whatever its content type; so is one that does not claim to be multipart.
-async fn read_upload(
-    reader: &mut BodyReader<'_>,
-    content_type: &str,
-    upload: UploadBuilder,
-) -> Result<(Upload, Vec<String>), Rejection> {
-    let start = first_piece(reader).await?;
-    let multipart = content_type
-        .trim_start()
-        .get(..10)
-        .is_some_and(|start| start.eq_ignore_ascii_case("multipart/"));
-    if multipart && !starts_as_minidump(&start) {
-        read_parts(reader, Parser::new(content_type)?, start, upload).await
-    } else {
-        read_dump(reader, start, upload).await
-    }
-}
-
-/// The first bytes, enough of them to know a dump by.
-async fn first_piece(reader: &mut BodyReader<'_>) -> Result<Bytes, Rejection> {
-    let mut start = reader.next().await?.unwrap_or_default();
-    while start.len() < 4 {
-        let Some(piece) = reader.next().await? else {
-            break;
-        };
-        let mut joined = BytesMut::from(&start[..]);
-        joined.extend_from_slice(&piece);
-        start = joined.freeze();
-    }
-    Ok(start)
-}
-
-async fn read_dump(
-    reader: &mut BodyReader<'_>,
-    start: Bytes,
-    mut upload: UploadBuilder,
-) -> Result<(Upload, Vec<String>), Rejection> {
-    upload.begin_part(PartHead {
-        name: Some(MINIDUMP_PART.into()),
-        file_name: Some(MINIDUMP_NAME.into()),
-        content_type: None,
-    })?;
-    let mut piece = Some(start);
-    while let Some(bytes) = piece {
-        upload.append(&bytes).await?;
-        // However short, it holds the buffer that it was read into.
-        drop(bytes);
-        piece = reader.next().await?;
-    }
-    upload.end_part();
-    Ok((upload.finish().await?, Vec::new()))
-}
-
-async fn read_parts(
-    reader: &mut BodyReader<'_>,
-    mut parser: Parser,
-    start: Bytes,
-    mut upload: UploadBuilder,
-) -> Result<(Upload, Vec<String>), Rejection> {
-    let mut piece = Some(start);
-    while let Some(bytes) = piece {
-        parser.push(bytes);
-        loop {
-            match parser.step()? {
-                Step::Part(head) => upload.begin_part(head)?,
-                Step::Content(bytes) => upload.append(&bytes).await?,
-                Step::PartEnd => upload.end_part(),
-                Step::More => break,
-            }
-        }
-        piece = reader.next().await?;
-    }
-    parser.finish()?;
-    let repaired = parser
-        .repaired()
-        .then(|| "a part's end had no line break before its boundary".to_owned());
-    Ok((upload.finish().await?, repaired.into_iter().collect()))
-}
-
-/// The bounded upload becomes a validated envelope.
-fn validate(
-    upload: Upload,
-    mut warnings: Vec<String>,
-    sender: Sender,
-) -> Result<Validated, Rejection> {
-    let dump = upload
-        .files
-        .iter()
-        .position(|file| file.head.name.as_deref() == Some(MINIDUMP_PART));
-    let dump = dump.ok_or_else(|| missing_minidump(&upload))?;
-    let file = &upload.files[dump];
-    warnings.extend(check_minidump(&file.start, file.run.bytes)?);
-    let attachments = upload
-        .files
-        .into_iter()
-        .enumerate()
-        .map(|(at, file)| attachment(file, at == dump, &upload.received));
-    let envelope = Envelope {
-        event_id: sender.event_id,
-        project_id: sender.project_id,
-        received_at: Timestamp::now(),
-        remote_addr: sender.remote_addr,
-        attachments: attachments.collect(),
-        event: event_json(upload.fields, warnings),
-    };
-    let (draft, permit) = upload.received.into_keep();
-    Ok(Validated {
-        envelope,
-        draft,
-        permit,
-    })
-}
-
-fn event_json(fields: Vec<crate::form::Field>, warnings: Vec<String>) -> Bytes {
-    let payload = event_payload(fields, warnings);
-    // INVARIANT: a payload is texts under text keys, which always make JSON.
-    serde_json::to_vec(&payload)
-        .expect("payloads encode")
-        .into()
-}
-
-fn missing_minidump(upload: &Upload) -> Rejection {
-    let field = upload.fields.iter().any(|(name, _)| name == MINIDUMP_PART);
-    let found = if field {
-        "it without a file name, which makes it a form field".to_owned()
-    } else {
-        let (files, fields) = (upload.files.len(), upload.fields.len());
-        format!("{files} other files and {fields} form fields")
-    };
-    Rejection::MissingMinidump { found }
-}
-
-fn attachment(file: File, is_dump: bool, received: &crate::body::Received) -> Attachment {
-    let part = file.head.name.as_deref().unwrap_or_default();
-    let (kind, fallback) = if is_dump {
-        (AttachmentKind::Minidump, MINIDUMP_NAME)
-    } else if part == EVENT_PART {
-        (AttachmentKind::EventPayload, EVENT_PART)
-    } else if BREADCRUMB_PARTS.contains(&part) {
-        (AttachmentKind::Breadcrumbs, part)
-    } else {
-        (AttachmentKind::Plain, ATTACHMENT_NAME)
-    };
-    Attachment {
-        id: AttachmentId::random(),
-        name: sanitize(file.head.file_name.as_deref().unwrap_or_default(), fallback),
-        content_type: file.head.content_type,
-        kind,
-        content: received.content(file.run),
-        blake3: Some(file.blake3),
-    }
 }
 
 #[cfg(test)]

@@ -70,6 +70,8 @@ fn http(tasks: &TaskTracker) -> auto::Builder<TrackedExecutor> {
         .http1()
         // A client that has sent everything and hung up has done its part: hyper must not drop its upload.
         .half_close(true)
+        // Crashpad's socket transport looks for `Content-Length` in exactly these letters.
+        .title_case_headers(true)
         // `connection` has one clock for every protocol, and for finding out which it is.
         .header_read_timeout(None)
         .max_buf_size(CONNECTION_READ_BYTES_MAX);

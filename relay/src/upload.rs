@@ -1,12 +1,16 @@
 //! An upload while it comes in: which runs of it are files, which values are form fields, all of it under the limits.
 
 use shared::config::UploadLimits;
+use shared::content::Content;
+use shared::envelope::AttachmentKind;
 
 use crate::body::{Received, Receiver, Run};
 use crate::error::{Rejection, TooLarge};
-use crate::form::Field;
-use crate::limits::{DUMP_HEAD_BYTES, FORM_BYTES_GRANTED, FORM_FIELDS_MAX};
-use crate::part_head::PartHead;
+use crate::event_data::Field;
+use crate::limits::{DUMP_HEAD_BYTES, EVENT_ITEMS_MAX, FORM_BYTES_GRANTED, FORM_FIELDS_MAX};
+
+const UNREAL_CONTEXT: &str = "unreal.context";
+const UNREAL_LOG: &str = "unreal.logs";
 
 /// Everything a client sent, bounded and not yet trusted.
 #[derive(Debug)]
@@ -19,11 +23,75 @@ pub struct Upload {
     pub fields: Vec<Field>,
 }
 
+/// What a client says about a file, and what it is to the upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHead {
+    /// What it is.
+    pub role: Role,
+    /// The file name as the client wrote it.
+    pub name: Option<String>,
+    /// The media type.
+    pub content_type: Option<String>,
+}
+
+/// What a file is to the upload, as far as the client says; decided where its format is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// The minidump; of several, the first.
+    Minidump,
+    /// Said about the crash rather than belonging to it: read into the event.
+    EventData(EventData),
+    /// Kept as it is.
+    Attachment(AttachmentKind),
+}
+
+/// The ways clients write what they say about a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventData {
+    /// An envelope's event item: JSON.
+    Item,
+    /// An envelope's user report or feedback: JSON.
+    UserReport,
+    /// The file `__sentry-event`: msgpack.
+    Event,
+    /// The files `__sentry-breadcrumb1` and `2`: msgpack.
+    Breadcrumbs,
+    /// Mozilla's part `extra`: JSON.
+    Extra,
+    /// Unreal Engine's `CrashContext.runtime-xml`.
+    UnrealContext,
+    /// Unreal Engine's log.
+    UnrealLog,
+}
+
+impl EventData {
+    /// Whether it stays a file when it was read: not all of it is in the event then.
+    #[must_use]
+    pub fn is_kept(self) -> bool {
+        match self {
+            Self::Item | Self::UserReport | Self::Event | Self::Breadcrumbs | Self::Extra => false,
+            Self::UnrealContext | Self::UnrealLog => true,
+        }
+    }
+
+    /// Sentry's name for such a file.
+    #[must_use]
+    pub fn kind(self) -> AttachmentKind {
+        match self {
+            Self::Item | Self::Event => AttachmentKind::EventPayload,
+            Self::Breadcrumbs => AttachmentKind::Breadcrumbs,
+            Self::UserReport | Self::Extra => AttachmentKind::Plain,
+            Self::UnrealContext => AttachmentKind::from(UNREAL_CONTEXT),
+            Self::UnrealLog => AttachmentKind::from(UNREAL_LOG),
+        }
+    }
+}
+
 /// A file of an upload.
 #[derive(Debug)]
 pub struct File {
     /// What the client said about it.
-    pub head: PartHead,
+    pub head: FileHead,
     /// Its first bytes, enough to validate a minidump.
     pub start: Vec<u8>,
     /// Where it is among the received bytes.
@@ -51,7 +119,7 @@ enum Part {
 
 #[derive(Debug)]
 struct OpenFile {
-    head: PartHead,
+    head: FileHead,
     start: Vec<u8>,
     begins: u64,
     hasher: blake3::Hasher,
@@ -71,30 +139,44 @@ impl UploadBuilder {
         }
     }
 
-    /// A part begins: a file when it has a file name, a form field otherwise.
+    /// A file begins.
     ///
     /// # Errors
-    /// [`Rejection::TooLarge`] when there are too many of its kind.
-    pub fn begin_part(&mut self, head: PartHead) -> Result<(), Rejection> {
-        self.part = Some(if head.file_name.is_some() {
-            if self.files.len() >= self.limits.attachments as usize {
-                return Err(TooLarge::Attachments(self.limits.attachments).into());
-            }
-            Part::File(Box::new(OpenFile {
-                head,
-                start: Vec::new(),
-                begins: self.receiver.bytes(),
-                hasher: blake3::Hasher::new(),
-            }))
-        } else {
-            if self.fields.len() >= FORM_FIELDS_MAX {
-                return Err(TooLarge::FormFields(FORM_FIELDS_MAX).into());
-            }
-            let name = head.name.unwrap_or_default();
-            self.count_form_bytes(name.len())?;
-            let value = Vec::new();
-            Part::Field { name, value }
-        });
+    /// [`Rejection::TooLarge`] when there are too many.
+    pub fn begin_file(&mut self, head: FileHead) -> Result<(), Rejection> {
+        let is_kept = |role: &Role| match role {
+            Role::EventData(data) => data.is_kept(),
+            Role::Minidump | Role::Attachment(_) => true,
+        };
+        let kept = is_kept(&head.role);
+        let alike = self.files.iter().map(|file| is_kept(&file.head.role));
+        let alike = alike.filter(|other| *other == kept).count();
+        if kept && alike >= self.limits.attachments as usize {
+            return Err(TooLarge::Attachments(self.limits.attachments).into());
+        }
+        if !kept && alike >= EVENT_ITEMS_MAX {
+            return Err(TooLarge::EventItems(EVENT_ITEMS_MAX).into());
+        }
+        self.part = Some(Part::File(Box::new(OpenFile {
+            head,
+            start: Vec::new(),
+            begins: self.receiver.bytes(),
+            hasher: blake3::Hasher::new(),
+        })));
+        Ok(())
+    }
+
+    /// A form field begins.
+    ///
+    /// # Errors
+    /// [`Rejection::TooLarge`] when there are too many.
+    pub fn begin_field(&mut self, name: String) -> Result<(), Rejection> {
+        if self.fields.len() >= FORM_FIELDS_MAX {
+            return Err(TooLarge::FormFields(FORM_FIELDS_MAX).into());
+        }
+        self.count_form_bytes(name.len())?;
+        let value = Vec::new();
+        self.part = Some(Part::Field { name, value });
         Ok(())
     }
 
@@ -130,6 +212,29 @@ impl UploadBuilder {
             Some(Part::Field { name, value }) => self.fields.push((name, value)),
             None => {}
         }
+    }
+
+    /// Decides what the file that ended last is, now that its first bytes are known.
+    pub fn name_role(&mut self, role: impl FnOnce(&File) -> Role) {
+        if let Some(file) = self.files.last_mut() {
+            file.head.role = role(file);
+        }
+    }
+
+    /// The files so far.
+    #[must_use]
+    pub fn files(&self) -> &[File] {
+        &self.files
+    }
+
+    /// Takes a file out, with its bytes: others that were wrapped in it come in its place.
+    ///
+    /// # Errors
+    /// [`Rejection::Spool`]
+    pub async fn take_file(&mut self, at: usize) -> Result<(File, Content), Rejection> {
+        let file = self.files.remove(at);
+        let content = self.receiver.content(file.run).await?;
+        Ok((file, content))
     }
 
     /// Everything has come.

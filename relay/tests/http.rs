@@ -35,10 +35,8 @@ impl Relay {
         config.spool.min_free_bytes = ByteSize::bytes(0);
         config.limits.upload = ByteSize::mib(1);
         config.limits.attachment = ByteSize::mib(1);
-        config.projects = vec![ProjectConfig {
-            id: "1".parse().expect("an id"),
-            keys: vec![KEY.parse().expect("a key")],
-        }];
+        let key = KEY.parse().expect("a key");
+        config.projects = vec![ProjectConfig::new("1".parse().expect("an id"), [key])];
         let spool = SpoolDirectory::open(&config).expect("a spool");
         let shutdown = CancellationToken::new();
         let running = {

@@ -46,6 +46,18 @@ impl Segment {
         self.len() == 0
     }
 
+    /// A run within it.
+    fn slice(&self, start: u64, length: u64) -> Self {
+        match self {
+            Self::Memory(all) => Self::Memory(all.slice(start as usize..(start + length) as usize)),
+            Self::File { file, offset, .. } => Self::File {
+                file: Arc::clone(file),
+                offset: offset + start,
+                bytes: length,
+            },
+        }
+    }
+
     fn read(&self, start: u64, bytes: usize) -> io::Result<Bytes> {
         match self {
             Self::Memory(all) => {
@@ -130,6 +142,41 @@ impl Content {
                 file.read_exact_at(&mut target[filled..], offset + from)
             }
         })
+    }
+
+    /// Copies bytes from `start` on into the whole of `target`: once, straight from where they are.
+    ///
+    /// # Errors
+    /// As [`Content::read`]; `target` may then have changed.
+    pub fn copy_to(&self, mut target: &mut [u8], start: u64) -> io::Result<()> {
+        self.each_run(start, target.len(), |segment, from, bytes| {
+            let (now, later) = std::mem::take(&mut target).split_at_mut(bytes);
+            target = later;
+            match segment {
+                Segment::Memory(all) => {
+                    now.copy_from_slice(&all[from as usize..from as usize + bytes]);
+                    Ok(())
+                }
+                Segment::File { file, offset, .. } => file.read_exact_at(now, offset + from),
+            }
+        })
+    }
+
+    /// The `bytes` bytes from `start` on as content of its own, which shares them; `None` when they lie past the end.
+    #[must_use]
+    pub fn slice(&self, start: u64, bytes: u64) -> Option<Self> {
+        let end = start.checked_add(bytes).filter(|end| *end <= self.bytes)?;
+        let mut slice = Self::default();
+        let mut segment_start = 0;
+        for segment in &self.segments {
+            let segment_end = segment_start + segment.len();
+            let (from, to) = (start.max(segment_start), end.min(segment_end));
+            if from < to {
+                slice.push(segment.slice(from - segment_start, to - from));
+            }
+            segment_start = segment_end;
+        }
+        Some(slice)
     }
 
     /// Calls `visit` with each segment that holds part of the range, the start within it and the length of the part.
@@ -217,10 +264,22 @@ mod tests {
                     .append_to(&mut appended, start as u64, end - start)
                     .expect("within bounds");
                 assert_eq!(&appended[2..], &whole[start..end]);
+                let mut copied = vec![0; end - start];
+                content
+                    .copy_to(&mut copied, start as u64)
+                    .expect("within bounds");
+                assert_eq!(copied, &whole[start..end]);
+                let slice = content.slice(start as u64, (end - start) as u64);
+                let slice = slice.expect("within bounds");
+                assert_eq!(slice.len(), (end - start) as u64);
+                let read = slice.read(0, end - start).expect("within bounds");
+                assert_eq!(&read[..], &whole[start..end]);
             }
         }
         assert!(content.read(20, 5).is_err());
         assert!(content.read(u64::MAX, 2).is_err());
+        assert!(content.copy_to(&mut [0; 5], 20).is_err());
+        assert!(content.slice(20, 5).is_none() && content.slice(2, u64::MAX).is_none());
     }
 
     #[test]

@@ -50,6 +50,49 @@ impl EventId {
         Self(Uuid::from_bytes(bytes))
     }
 
+    /// A fresh random id that can be told from its first half and its project.
+    #[must_use]
+    pub fn with_short_form(project: ProjectId) -> Self {
+        let [head @ .., _, _, _, _, _, _, _, _] = *Uuid::new_v4().as_bytes();
+        Self::from_head(project, head)
+    }
+
+    /// The id's first half as 16 hexadecimal digits, when the rest follows from it.
+    #[must_use]
+    pub fn short_form(&self, project: ProjectId) -> Option<String> {
+        let [head @ .., _, _, _, _, _, _, _, _] = *self.as_bytes();
+        let digits = u64::from_be_bytes(head);
+        (Self::from_head(project, head) == *self).then(|| format!("{digits:016x}"))
+    }
+
+    /// Reads an id of the project in any form that clients were given: 32 digits, hyphenated, or the short form.
+    ///
+    /// # Errors
+    /// [`InvalidId`]
+    pub fn in_any_form(project: ProjectId, text: &str) -> Result<Self, InvalidId> {
+        let digits = Some(text).filter(|text| text.len() == 16);
+        let head = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        match head {
+            Some(head) => Ok(Self::from_head(project, head.to_be_bytes())),
+            None => text.parse(),
+        }
+    }
+
+    fn from_head(project: ProjectId, head: [u8; 8]) -> Self {
+        let mut rest = blake3::Hasher::new_derive_key("crashferry short event id");
+        rest.update(&project.get().to_be_bytes()).update(&head);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&head);
+        bytes[8..].copy_from_slice(&rest.finalize().as_bytes()[..8]);
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+
+    /// The id that these bytes are.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The id as 32 lowercase hexadecimal digits, the form of Sentry's messages and envelopes.
     #[must_use]
     pub fn simple(&self) -> String {
@@ -258,6 +301,20 @@ mod tests {
         assert_eq!(dashed, plain);
         assert_eq!(plain.to_string(), "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0");
         assert_eq!(plain.simple(), "0f1e2d3c4b5a69788796a5b4c3d2e1f0");
+    }
+
+    #[test]
+    fn a_short_form_leads_back_to_its_event_in_its_project() {
+        let project = |number| ProjectId::new(number).expect("not zero");
+        let event = EventId::with_short_form(project(7));
+        let short = event.short_form(project(7)).expect("it has one");
+        assert_eq!(short.len(), 16);
+        let read = |number, text: &str| EventId::in_any_form(project(number), text);
+        assert_eq!(read(7, &short), Ok(event));
+        assert_eq!(read(7, &event.simple()), Ok(event));
+        assert_ne!(read(8, &short), Ok(event));
+        assert_eq!(EventId::random().short_form(project(7)), None);
+        assert!(read(7, "0123456789abcdeg").is_err());
     }
 
     #[test]

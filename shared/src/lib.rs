@@ -1,11 +1,14 @@
 //! The words relay and processor both speak: ids, envelopes, the Kafka wire, outcomes, reports, configuration, and the
 //! one home of every outside system (Kafka, Redis, SQLite, object storage).
 
+pub mod annotations;
 pub mod backoff;
 pub mod chunk;
 pub mod config;
 pub mod content;
+pub mod content_reader;
 pub mod envelope;
+pub mod event;
 pub mod id;
 pub mod kafka;
 pub mod ledger;
@@ -13,7 +16,10 @@ pub mod limits;
 pub mod message;
 pub mod metrics;
 pub mod outcome;
+pub mod privacy;
+pub mod quota;
 pub mod readiness;
+pub mod repeat;
 pub mod report;
 pub mod services;
 pub mod size_limit;

@@ -35,6 +35,10 @@ pub const STATUS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 pub const STATE_BATCH_RECORDS_MAX: usize = 512;
 /// One answer of the state store.
 pub const STATE_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// One answer of it that an upload waits for; without it the relay decides alone.
+pub const STATE_SOON_TIMEOUT: Duration = Duration::from_millis(250);
+/// Keys that operators may add or change.
+pub const STATE_KEYS_MAX: usize = 10_000;
 /// The longest wait between two tries at a state store that is away.
 pub const STATE_RETRY_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Notes that are not written when a stop has taken this long are dropped; their outcomes heal the ledger.
@@ -55,3 +59,7 @@ pub const STATE_QUEUE_REQUESTS_MAX: usize = 256;
 pub const STORAGE_PIECE_BYTES: usize = 8 << 20;
 /// Most bytes of a file name in the storage; longer ones lose their beginning.
 pub const STORAGE_NAME_BYTES_MAX: usize = 128;
+/// Breadcrumbs kept of one event; SDKs keep 100 unless told otherwise.
+pub const BREADCRUMBS_MAX: usize = 1000;
+/// Levels of nesting in an event's data. JSON readers commonly stop at 128.
+pub const EVENT_DEPTH_MAX: usize = 64;

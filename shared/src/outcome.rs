@@ -15,6 +15,8 @@ pub struct Outcome {
     pub event_id: EventId,
     /// Its project.
     pub project_id: ProjectId,
+    /// The crash whose files came late, when the upload is no crash of its own.
+    pub attached_to: Option<EventId>,
     /// `outcome`, `reason`, `detail`
     pub verdict: Verdict,
     /// When the relay had it.
@@ -186,6 +188,8 @@ impl Failure {
 struct OutcomeRecord {
     event_id: EventId,
     project_id: ProjectId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attached_to: Option<EventId>,
     outcome: OutcomeName,
     reason: Option<String>,
     detail: Option<Value>,
@@ -220,6 +224,7 @@ impl From<Outcome> for OutcomeRecord {
         let Outcome {
             event_id,
             project_id,
+            attached_to,
             verdict: _,
             received_at,
             finished_at,
@@ -230,6 +235,7 @@ impl From<Outcome> for OutcomeRecord {
         Self {
             event_id,
             project_id,
+            attached_to,
             outcome: name,
             reason,
             detail,
@@ -257,6 +263,7 @@ impl TryFrom<OutcomeRecord> for Outcome {
         Ok(Self {
             event_id: record.event_id,
             project_id: record.project_id,
+            attached_to: record.attached_to,
             verdict,
             received_at: record.received_at,
             finished_at: record.finished_at,
@@ -275,6 +282,7 @@ mod tests {
         Outcome {
             event_id: "0f1e2d3c4b5a69788796a5b4c3d2e1f0".parse().expect("an id"),
             project_id: ProjectId::new(1).expect("not zero"),
+            attached_to: None,
             verdict,
             received_at: "2026-01-02T03:04:05Z".parse().expect("a time"),
             finished_at: "2026-01-02T03:04:06Z".parse().expect("a time"),

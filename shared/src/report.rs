@@ -1,5 +1,7 @@
 //! What consumers read: the event payload as the relay writes it, and the report as the processor writes it.
 
+mod payload;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -10,50 +12,10 @@ use serde_json::{Map, Value};
 use crate::id::{EventId, ProjectId};
 use crate::outcome::MissingChunks;
 
+pub use payload::{Client, EventPayload};
+
 /// The value of a report's `schema` field.
 pub const REPORT_SCHEMA: &str = "crash-report/1";
-
-/// The event message's JSON: what the client said about the crash besides the dump. Every field may be absent, and
-/// fields of a foreign producer that we do not know are ignored.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EventPayload {
-    /// Always `native` from our relay.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub platform: Option<String>,
-    /// The program's release.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub release: Option<String>,
-    /// Where it ran: `production` and the like.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub environment: Option<String>,
-    /// Sentry's user object.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<Value>,
-    /// Short searchable values.
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub tags: Map<String, Value>,
-    /// Everything else the client sent, form fields among it.
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub extra: Map<String, Value>,
-    /// The sending program.
-    pub client: Client,
-    /// What the relay noticed and accepted all the same.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-}
-
-/// The program that sent the upload.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Client {
-    /// The product or uploader, e.g. `Electron`.
-    pub name: Option<String>,
-    /// Its version.
-    pub version: Option<String>,
-    /// The installation's stable id, as Crashpad sends it.
-    pub guid: Option<String>,
-}
 
 /// A processed crash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +29,15 @@ pub struct Report {
     /// When the relay had it.
     pub received_at: Timestamp,
     /// From the event payload.
+    #[serde(default)]
+    pub platform: Option<String>,
+    /// From the event payload.
+    #[serde(default)]
+    pub level: Option<String>,
+    /// From the event payload.
+    #[serde(default)]
+    pub timestamp: Option<Timestamp>,
+    /// From the event payload.
     pub release: Option<String>,
     /// From the event payload.
     pub environment: Option<String>,
@@ -76,6 +47,18 @@ pub struct Report {
     pub tags: Map<String, Value>,
     /// From the event payload.
     pub extra: Map<String, Value>,
+    /// From the event payload.
+    #[serde(default)]
+    pub contexts: Map<String, Value>,
+    /// From the event payload, oldest first.
+    #[serde(default)]
+    pub breadcrumbs: Vec<Value>,
+    /// From the event payload.
+    #[serde(default)]
+    pub user_reports: Vec<Value>,
+    /// From the event payload.
+    #[serde(default)]
+    pub event: Map<String, Value>,
     /// From the event payload.
     pub client: Client,
     /// What the minidump tells; all of it `None` or empty when the crash came without one.

@@ -3,19 +3,28 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::config::Config;
 use crate::content::Content;
 use crate::id::{EventId, ProjectId};
 use crate::limits;
 use crate::readiness::{Part, PartState, Readiness};
+
+/// Where large files wait for their crash.
+const UPLOADS: &str = "uploads";
+/// Where an event's folder lists the files that came after it.
+const LATE: &str = "late";
 
 /// Why the storage did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -58,14 +67,19 @@ impl EventFolder {
     /// Another file: `n` tells files of one name apart. What a name's letters could mean to a storage is replaced.
     #[must_use]
     pub fn attachment(&self, n: usize, name: &str) -> StoragePath {
-        let harmless = |c: char| match c {
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '-' => c,
-            _ => '_',
-        };
-        let name: String = name.chars().map(harmless).collect();
-        // The end holds the extension.
-        let cut = name.len().saturating_sub(limits::STORAGE_NAME_BYTES_MAX);
-        self.file(&format!("attachments/{n}-{}", &name[cut..]))
+        self.file(&format!("attachments/{n}-{}", harmless(name)))
+    }
+
+    /// A file that came after the crash, in the upload `late`.
+    #[must_use]
+    pub fn late_attachment(&self, late: EventId, n: usize, name: &str) -> StoragePath {
+        self.file(&format!("attachments/{late}-{n}-{}", harmless(name)))
+    }
+
+    /// The list of the files that came in the upload `late`, as reports list them.
+    #[must_use]
+    pub fn late_list(&self, late: EventId) -> StoragePath {
+        self.file(&format!("{LATE}/{late}.json"))
     }
 
     fn file(&self, name: &str) -> StoragePath {
@@ -79,11 +93,28 @@ impl EventFolder {
     }
 }
 
+/// The end of a name, which holds the extension, without letters that could mean something to a storage.
+fn harmless(name: &str) -> String {
+    let harmless = |c: char| match c {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '-' => c,
+        _ => '_',
+    };
+    let name: String = name.chars().map(harmless).collect();
+    let cut = name.len().saturating_sub(limits::STORAGE_NAME_BYTES_MAX);
+    name[cut..].to_owned()
+}
+
 /// A file's place in the storage, as reports write it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct StoragePath(String);
 
 impl StoragePath {
+    /// A large file that was uploaded before its crash, until it belongs to one.
+    #[must_use]
+    pub fn upload(project: ProjectId, id: Uuid) -> Self {
+        Self(format!("{UPLOADS}/{project}/{id}"))
+    }
+
     /// The path, `/` between its parts.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -95,6 +126,14 @@ impl fmt::Display for StoragePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A file being read from the storage.
+pub struct StoredFile {
+    /// How long it is.
+    pub bytes: u64,
+    /// What is in it, in order.
+    pub pieces: BoxStream<'static, Result<Bytes, StorageError>>,
 }
 
 /// A file that is in the storage, durably.
@@ -186,6 +225,64 @@ impl Storage {
             return Ok(None);
         }
         self.judge(bytes).map(Some)
+    }
+
+    /// A file; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StorageError::Away`]
+    pub async fn read(&self, path: StoragePath) -> Result<Option<StoredFile>, StorageError> {
+        let location = object_store::path::Path::from(path.as_str());
+        let found = self.store.get(&location).await;
+        if let Err(object_store::Error::NotFound { .. }) = found {
+            return Ok(None);
+        }
+        let found = self.judge(found)?;
+        let bytes = found.meta.size;
+        let pieces = found.into_stream();
+        let pieces = pieces.map_err(|error| StorageError::Away(error.to_string()));
+        Ok(Some(StoredFile {
+            bytes,
+            pieces: pieces.boxed(),
+        }))
+    }
+
+    /// The files that came late to an event, in the order they came.
+    ///
+    /// # Errors
+    /// [`StorageError::Away`]
+    pub async fn late_files(&self, folder: EventFolder) -> Result<Vec<Bytes>, StorageError> {
+        let prefix = object_store::path::Path::from(folder.file(LATE).as_str());
+        let listed: Result<Vec<_>, _> = self.store.list(Some(&prefix)).try_collect().await;
+        let mut lists = self.judge(listed)?;
+        lists.sort_by_key(|list| list.last_modified);
+        let mut files = Vec::new();
+        for list in lists {
+            let found = match self.store.get(&list.location).await {
+                Ok(found) => found.bytes().await,
+                Err(error) => Err(error),
+            };
+            files.push(self.judge(found)?);
+        }
+        Ok(files)
+    }
+
+    /// Removes large files that were uploaded so long ago that no crash will refer to them. Returns how many.
+    ///
+    /// # Errors
+    /// [`StorageError::Away`]
+    pub async fn forget_uploads(&self, kept: Duration) -> Result<usize, StorageError> {
+        let prefix = object_store::path::Path::from(UPLOADS);
+        let listed: Result<Vec<_>, _> = self.store.list(Some(&prefix)).try_collect().await;
+        let oldest = Timestamp::now() - kept;
+        let mut forgotten = 0;
+        for upload in self.judge(listed)? {
+            if upload.last_modified.timestamp() < oldest.as_second() {
+                self.judge(self.store.delete(&upload.location).await)?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
     }
 
     /// Turns object_store's errors into ours, and tells readiness.

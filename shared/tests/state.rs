@@ -2,6 +2,7 @@
 
 mod state {
     pub(crate) mod redis_server;
+    pub(crate) mod sharing;
 }
 
 use std::collections::HashMap;
@@ -19,6 +20,12 @@ use shared::outcome::{Failure, Outcome, Reason, Verdict};
 use shared::readiness::{Need, Part, Readiness};
 use shared::state::{AcceptedNote, EventStatus, Finished, State};
 use state::redis_server::{self, RedisServer};
+use state::sharing::{
+    a_refusal_takes_nothing_and_says_how_long_to_wait,
+    an_event_id_belongs_to_the_upload_that_had_it_first,
+    of_many_at_once_exactly_as_many_pass_as_the_quota_says,
+    operators_keys_are_kept_as_they_were_put,
+};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -69,6 +76,7 @@ fn note(event_id: EventId) -> AcceptedNote {
         event_id,
         project_id: project(),
         received_at: "2026-01-02T03:04:05.123456789Z".parse().expect("a time"),
+        claim: None,
     }
 }
 
@@ -76,6 +84,7 @@ fn outcome(event_id: EventId, verdict: Verdict) -> Outcome {
     Outcome {
         event_id,
         project_id: project(),
+        attached_to: None,
         verdict,
         received_at: note(event_id).received_at,
         finished_at: Timestamp::now(),
@@ -120,6 +129,10 @@ on_both! {
     notes_are_written_by_themselves_and_shown in database 6;
     a_stop_writes_what_is_queued in database 7;
     a_state_that_is_let_go_writes_what_is_queued in database 10;
+    operators_keys_are_kept_as_they_were_put in database 16;
+    of_many_at_once_exactly_as_many_pass_as_the_quota_says in database 17;
+    a_refusal_takes_nothing_and_says_how_long_to_wait in database 18;
+    an_event_id_belongs_to_the_upload_that_had_it_first in database 19;
 }
 
 async fn a_status_sees_a_note_that_is_not_written_yet(store: Store) {

@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use tempfile::TempDir;
-
 use crate::wait;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 /// Where Debian and Ubuntu install the handler of Chromium.
 const HANDLERS: [&str; 3] = [
@@ -47,7 +45,18 @@ pub struct Verdict {
 /// Uploads `dump` with `attachments` (name, content) to `url` and returns the handler's verdict.
 pub fn upload(url: &str, dump: &[u8], attachments: &[(&str, &[u8])], options: Options) -> Verdict {
     let database = tempfile::tempdir().expect("a directory for Crashpad");
-    let report = seed(&database, dump, attachments);
+    let report = seed(database.path(), dump, attachments);
+    upload_pending(url, database.path(), &report, options)
+}
+
+/// Uploads a report that waits in a database that a program's own handler has written.
+pub fn upload_from(url: &str, database: &Path, report: &str, options: Options) -> Verdict {
+    // The program's user has not consented to uploads; this one does.
+    write(database.join("settings.dat"), &settings());
+    upload_pending(url, database, report, options)
+}
+
+fn upload_pending(url: &str, database: &Path, report: &str, options: Options) -> Verdict {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -57,14 +66,11 @@ pub fn upload(url: &str, dump: &[u8], attachments: &[(&str, &[u8])], options: Op
     .expect("a pair of sockets");
     // Both ends pass to the child; a copy of ours would keep it waiting for a client, so that one closes on exec.
     rustix::io::fcntl_setfd(&ours, rustix::io::FdFlags::CLOEXEC).expect("a descriptor can be set");
-    let mut child = command(url, &database, &theirs, options)
+    let mut child = command(url, database, &theirs, options)
         .spawn()
         .expect("the Crashpad handler can be started");
     drop(theirs);
-    let pending = database
-        .path()
-        .join("pending")
-        .join(format!("{report}.meta"));
+    let pending = database.join("pending").join(format!("{report}.meta"));
     let gone = std::panic::catch_unwind(|| {
         wait::until_true("Crashpad to upload its report", UPLOAD_DEADLINE, || {
             !pending.exists()
@@ -85,10 +91,10 @@ pub fn upload(url: &str, dump: &[u8], attachments: &[(&str, &[u8])], options: Op
     }
     gone.and(left)
         .unwrap_or_else(|cause| std::panic::resume_unwind(cause));
-    verdict(&database, &report)
+    verdict(database, report)
 }
 
-fn command(url: &str, database: &TempDir, client: &OwnedFd, options: Options) -> Command {
+fn command(url: &str, database: &Path, client: &OwnedFd, options: Options) -> Command {
     use std::os::fd::AsRawFd;
     let handler = HANDLERS
         .iter()
@@ -96,7 +102,7 @@ fn command(url: &str, database: &TempDir, client: &OwnedFd, options: Options) ->
         .unwrap_or_else(|| panic!("no Crashpad handler at {HANDLERS:?}: tests/run installs one"));
     let mut command = Command::new(handler);
     command
-        .arg(format!("--database={}", database.path().display()))
+        .arg(format!("--database={}", database.display()))
         .arg(format!("--url={url}"))
         .arg(format!("--initial-client-fd={}", client.as_raw_fd()))
         .arg("--no-rate-limit")
@@ -111,18 +117,11 @@ fn command(url: &str, database: &TempDir, client: &OwnedFd, options: Options) ->
 }
 
 /// Lays the database out with one pending report and returns the report's id.
-fn seed(database: &TempDir, dump: &[u8], attachments: &[(&str, &[u8])]) -> String {
-    let root = database.path();
+fn seed(root: &Path, dump: &[u8], attachments: &[(&str, &[u8])]) -> String {
     for dir in ["new", "pending", "completed", "attachments"] {
         fs::create_dir(root.join(dir)).expect("a directory of the database");
     }
-    let mut settings = Vec::new();
-    for word in [SETTINGS_MAGIC, 1, 1, 0] {
-        settings.extend_from_slice(&word.to_le_bytes());
-    }
-    settings.extend_from_slice(&0_i64.to_le_bytes());
-    settings.extend_from_slice(&CLIENT_ID);
-    write(root.join("settings.dat"), &settings);
+    write(root.join("settings.dat"), &settings());
 
     let report = uuid::Uuid::new_v4().hyphenated().to_string();
     write(root.join("pending").join(format!("{report}.dmp")), dump);
@@ -145,11 +144,19 @@ fn seed(database: &TempDir, dump: &[u8], attachments: &[(&str, &[u8])]) -> Strin
     report
 }
 
-fn verdict(database: &TempDir, report: &str) -> Verdict {
-    let path = database
-        .path()
-        .join("completed")
-        .join(format!("{report}.meta"));
+/// Settings that allow uploads.
+fn settings() -> Vec<u8> {
+    let mut settings = Vec::new();
+    for word in [SETTINGS_MAGIC, 1, 1, 0] {
+        settings.extend_from_slice(&word.to_le_bytes());
+    }
+    settings.extend_from_slice(&0_i64.to_le_bytes());
+    settings.extend_from_slice(&CLIENT_ID);
+    settings
+}
+
+fn verdict(database: &Path, report: &str) -> Verdict {
+    let path = database.join("completed").join(format!("{report}.meta"));
     let meta = fs::read(&path).expect("the handler keeps the report's fate");
     Verdict {
         uploaded: meta[24] & 1 == 1,

@@ -28,6 +28,8 @@ pub enum Manner {
     Http2Body,
     /// A request head, with one byte at a time.
     Head,
+    /// The same of HTTP/1.0, after all of it that makes it one with a chunked body.
+    OldHead,
     /// The bytes by which HTTP/2 is told from HTTP/1, and then nothing.
     Preface,
     /// An HTTP/2 connection without a request.
@@ -188,6 +190,7 @@ impl Dripper {
                 self.sent += 1;
                 self.stream.write_all(&[byte])
             }
+            Manner::OldHead => self.stream.write_all(b"y"),
             Manner::Preface | Manner::Http2Idle | Manner::Silence => Ok(()),
         }
     }
@@ -200,6 +203,11 @@ impl Manner {
         let settings = frame(4, 0, 0, b"");
         match self {
             Self::Body(_) => head(CLAIMED_BYTES).into_bytes(),
+            Self::OldHead => format!(
+                "POST {} HTTP/1.0\r\nTransfer-Encoding: chunked\r\nX: ",
+                Stack::minidump_path()
+            )
+            .into_bytes(),
             Self::Http2Body => {
                 let request = frame(1, 4, 1, &http2_head());
                 [PREFACE, &settings, &request].concat()

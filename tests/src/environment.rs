@@ -15,6 +15,14 @@ pub const KAFKA_JVM: &str = "CRASHFERRY_TEST_KAFKA_JVM";
 /// `host:port` of a Redis server the tests share.
 pub const REDIS: &str = "CRASHFERRY_TEST_REDIS";
 
+/// Directory with the `node_modules` of `tests/clients`.
+pub const CLIENTS: &str = "CRASHFERRY_TEST_CLIENTS";
+
+/// Directory of the clients that npm has installed.
+pub fn clients() -> PathBuf {
+    PathBuf::from(required(CLIENTS))
+}
+
 /// The built binary.
 pub fn binary() -> PathBuf {
     PathBuf::from(required(BINARY))

@@ -64,6 +64,11 @@ impl Request {
         Self::new("POST", path.into(), pieces)
     }
 
+    /// Any other request.
+    pub fn of(method: &'static str, path: impl Into<String>, body: impl Into<Vec<u8>>) -> Self {
+        Self::new(method, path.into(), vec![Arc::from(body.into())])
+    }
+
     /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));

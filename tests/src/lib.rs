@@ -2,6 +2,8 @@
 //! foreign producers send, and reads back what arrived. Everything here panics with a sentence: a test has no caller
 //! that could handle an error.
 
+pub mod captures;
+pub mod chromium;
 pub mod conservation;
 pub mod crashing;
 pub mod crashpad;
@@ -16,6 +18,7 @@ pub mod metrics;
 pub mod multipart;
 pub mod ports;
 pub mod process;
+pub mod raw_http;
 pub mod redis;
 pub mod settings;
 pub mod stack;

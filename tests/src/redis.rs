@@ -58,6 +58,19 @@ impl Redis {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// How many keys of database 0 fit the pattern.
+    pub fn keys(&self, pattern: &str) -> usize {
+        let answer = command(&self.address(), &format!("KEYS {pattern}\r\nQUIT\r\n"));
+        let answer = answer.expect("Redis answers");
+        let count = answer
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix('*'));
+        count
+            .and_then(|count| count.parse().ok())
+            .unwrap_or_else(|| panic!("no list of keys: {answer:?}"))
+    }
+
     /// Kills the server (SIGKILL).
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

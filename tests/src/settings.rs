@@ -12,6 +12,8 @@ pub const OTHER_KEY: &str = "0123456789abcdef0123456789abcdef";
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     sections: BTreeMap<String, BTreeMap<String, String>>,
+    /// More of project 1's configuration, as TOML.
+    project: String,
 }
 
 impl Settings {
@@ -31,6 +33,11 @@ impl Settings {
         section.insert(key.to_owned(), value.to_owned());
     }
 
+    /// Sets what else project 1 has, as TOML; `keys` of its own take the place of [`KEY`].
+    pub fn project(&mut self, toml: &str) {
+        self.project = toml.to_owned();
+    }
+
     /// The file, with projects 1 and 2.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
@@ -40,8 +47,13 @@ impl Settings {
                 writeln!(text, "{key} = {value}").expect("a string takes every line");
             }
         }
-        for (id, key) in [(1, KEY), (2, OTHER_KEY)] {
-            writeln!(text, "[[projects]]\nid = {id}\nkeys = [{key:?}]")
+        let keys = |key| format!("keys = [{key:?}]");
+        let mut first = self.project.clone();
+        if !first.contains("keys =") {
+            first = format!("{}\n{first}", keys(KEY));
+        }
+        for (id, project) in [(1, first), (2, keys(OTHER_KEY))] {
+            writeln!(text, "[[projects]]\nid = {id}\n{project}")
                 .expect("a string takes every line");
         }
         text

@@ -10,10 +10,11 @@ use harness::dumps;
 use harness::stack::{FATE_DEADLINE, Plan, Stack};
 use harness::wait;
 
-const CROWD: [(Manner, usize); 6] = [
+const CROWD: [(Manner, usize); 7] = [
     (Manner::Body(1), 500),
     (Manner::Http2Body, 100),
-    (Manner::Head, 200),
+    (Manner::Head, 150),
+    (Manner::OldHead, 50),
     (Manner::Silence, 100),
     (Manner::Preface, 50),
     (Manner::Http2Idle, 50),
@@ -94,7 +95,7 @@ fn slow_drippers_stop_nobody() {
     {
         let answer = String::from_utf8_lossy(&client.answer);
         let told = answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"body_too_slow\"");
-        assert!(told && answer.contains("connection: close"), "{answer}");
+        assert!(told && answer.contains("Connection: close"), "{answer}");
     }
     let metrics = stack.relay().metrics();
     let too_slow = [("status", "408"), ("reason", "body_too_slow")];

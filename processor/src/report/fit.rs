@@ -10,25 +10,33 @@ use super::encode;
 /// [`fit`] can go down to this many bytes, not below. A topic's limit is at least 64 KiB.
 pub const REPORT_BYTES_MIN: usize = 4096;
 
+/// Fields of the client's event that say what went wrong.
+const ERROR_FIELDS: [&str; 4] = ["exception", "message", "logentry", "transaction"];
 /// Innermost frames of the crashing thread that go late.
 const FRAMES_KEPT: usize = 32;
 /// Characters of a text in the smallest report; each takes six bytes of JSON at most.
 const SMALLEST_TEXT_CHARS_MAX: usize = 64;
+/// Bytes of a word such as the level there; longer ones go.
+const SMALLEST_WORD_BYTES_MAX: usize = 16;
 
 /// Takes something out of a report and says what; `None` when there was none of it.
 type Cut = fn(&mut Report) -> Option<String>;
 
 /// What goes, in this order, until the rest fits: first what can be had again from the dump, then what tells least about
 /// the crash.
-const CUTS: [Cut; 10] = [
+const CUTS: [Cut; 14] = [
     minidump_json,
     other_threads,
     modules_without_frames,
     extra,
+    breadcrumbs,
     annotations,
+    event_beside_the_error,
+    contexts,
     outer_frames,
     modules,
     tags_and_user,
+    event_and_user_reports,
     earlier_warnings,
     all_but_the_names,
 ];
@@ -106,6 +114,31 @@ fn extra(report: &mut Report) -> Option<String> {
     (!extra.is_empty()).then(|| format!("{} extra values", extra.len()))
 }
 
+fn breadcrumbs(report: &mut Report) -> Option<String> {
+    let breadcrumbs = std::mem::take(&mut report.breadcrumbs);
+    (!breadcrumbs.is_empty()).then(|| format!("{} breadcrumbs", breadcrumbs.len()))
+}
+
+fn event_beside_the_error(report: &mut Report) -> Option<String> {
+    let all = report.event.len();
+    let is_kept = |name: &str| ERROR_FIELDS.contains(&name);
+    report.event.retain(|name, _| is_kept(name));
+    let gone = all - report.event.len();
+    (gone > 0).then(|| format!("{gone} fields of the client's event"))
+}
+
+fn contexts(report: &mut Report) -> Option<String> {
+    let contexts = std::mem::take(&mut report.contexts);
+    (!contexts.is_empty()).then(|| format!("{} contexts", contexts.len()))
+}
+
+fn event_and_user_reports(report: &mut Report) -> Option<String> {
+    let event = std::mem::take(&mut report.event);
+    let told = std::mem::take(&mut report.user_reports);
+    let any = !event.is_empty() || !told.is_empty();
+    any.then(|| "the client's event and users' reports".into())
+}
+
 fn annotations(report: &mut Report) -> Option<String> {
     let annotations = std::mem::take(&mut report.crash.annotations);
     (!annotations.is_empty()).then(|| format!("{} annotations", annotations.len()))
@@ -155,6 +188,9 @@ fn all_but_the_names(report: &mut Report) -> Option<String> {
     report.crash.signature.iter_mut().for_each(shorten);
     report.release.iter_mut().for_each(shorten);
     report.environment.iter_mut().for_each(shorten);
+    for word in [&mut report.platform, &mut report.level] {
+        word.take_if(|word| word.len() > SMALLEST_WORD_BYTES_MAX);
+    }
     shorten(&mut report.processing.parser);
     report.client = Client::default();
     report.attachments.clear();

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::json;
+use shared::config::Keep;
 use shared::id::{EventId, ProjectId};
 use shared::report::{Crash, Frame, Module, RawJson, Symbols, Thread};
 
@@ -75,7 +76,11 @@ fn large() -> CrashDetails {
 }
 
 fn report(event: &str) -> Report {
-    build(&envelope(event), large(), vec![], processing())
+    built(event, large(), &PrivacyConfig::default())
+}
+
+fn built(event: &str, details: CrashDetails, privacy: &PrivacyConfig) -> Report {
+    build(&envelope(event), details, vec![], processing(), privacy)
 }
 
 fn fitted(report: &Report, bytes_max: usize) -> Report {
@@ -86,10 +91,14 @@ fn fitted(report: &Report, bytes_max: usize) -> Report {
 
 #[test]
 fn our_payload_goes_in_as_it_is() {
-    let event = json!({"release": "1.2", "environment": "test", "tags": {"a": 1}, "extra": {"ptype": "renderer"},
-        "client": {"name": "Electron"}, "user": {"id": 7}, "warnings": ["the relay saw damage"]});
+    let event = json!({"release": "1.2", "environment": "test", "tags": {"a": 1}, "extra": {"x": "y"},
+        "client": {"name": "Electron"}, "user": {"id": 7}, "warnings": ["the relay saw damage"],
+        "process_type": "renderer", "breadcrumbs": [{"message": "m"}], "contexts": {"os": {}},
+        "event": {"exception": {"values": []}}, "user_reports": [{"comments": "c"}], "level": "fatal",
+        "timestamp": "2026-01-02T03:04:00Z", "platform": "native"});
     let report = report(&event.to_string());
     assert_eq!(report.release.as_deref(), Some("1.2"));
+    assert_eq!(report.environment.as_deref(), Some("test"));
     assert_eq!(report.client.name.as_deref(), Some("Electron"));
     assert_eq!(report.user, Some(json!({"id": 7})));
     assert_eq!(report.crash.process.kind.as_deref(), Some("renderer"));
@@ -97,19 +106,122 @@ fn our_payload_goes_in_as_it_is() {
         report.processing.warnings,
         ["the relay saw damage", "the dump is odd"]
     );
+    let written = serde_json::to_value(&report).expect("encodes");
+    for name in [
+        "extra",
+        "breadcrumbs",
+        "contexts",
+        "event",
+        "user_reports",
+        "level",
+        "timestamp",
+        "platform",
+    ] {
+        assert_eq!(written[name], event[name], "{name}");
+    }
 }
 
 #[test]
-fn a_foreign_payload_loses_only_what_is_odd() {
-    let event = json!({"release": 12, "environment": ["x"], "tags": [["a", "b"]], "extra": 7, "user": "someone"});
+fn a_foreign_payload_loses_nothing() {
+    let event = json!({"release": 12, "environment": ["x"], "tags": [["a", "b"], null], "extra": 7, "user": "someone",
+        "breadcrumbs": {"values": [{"message": "m"}]}, "sdk": {"name": "sentry.native", "version": "0.7"},
+        "exception": {"values": [{"type": "Minidump"}]}, "modules": {"ms": "2"}});
     let report = report(&event.to_string());
     assert_eq!(report.release.as_deref(), Some("12"));
-    assert_eq!(report.environment, None);
     assert_eq!(report.tags["a"], "b");
+    assert_eq!(report.breadcrumbs, [json!({"message": "m"})]);
+    assert_eq!(report.client.name.as_deref(), Some("sentry.native"));
+    for name in [
+        "environment",
+        "extra",
+        "user",
+        "exception",
+        "modules",
+        "sdk",
+    ] {
+        assert_eq!(report.event[name], event[name], "{name}");
+    }
     let warnings = report.processing.warnings.join("; ");
-    assert!(warnings.contains("environment is not used"), "{warnings}");
-    assert!(warnings.contains("extra is not used"), "{warnings}");
-    assert_eq!(report.processing.warnings.len(), 3, "{warnings}");
+    assert!(
+        warnings.contains("environment is kept as it came"),
+        "{warnings}"
+    );
+    assert!(warnings.contains("extra is kept as it came"), "{warnings}");
+    assert_eq!(report.processing.warnings.len(), 4, "{warnings}");
+}
+
+#[test]
+fn annotations_in_the_dump_fill_what_the_client_left_out() {
+    let annotations = [
+        ("prod", "Electron"),
+        ("ver", "37"),
+        ("_productName", "Zombies"),
+        ("_version", "2"),
+        ("ptype", "gpu-process"),
+        ("channel", "beta"),
+        ("switch-1", "--secret"),
+        ("guid", "g"),
+    ];
+    let details = CrashDetails {
+        annotations: annotations
+            .map(|(name, value)| (name.into(), value.into()))
+            .into(),
+        ..CrashDetails::default()
+    };
+    let privacy = PrivacyConfig::default();
+    let alone = built("{}", details.clone(), &privacy);
+    assert_eq!(alone.client.name.as_deref(), Some("Electron"));
+    assert_eq!(alone.client.guid.as_deref(), Some("g"));
+    assert_eq!(alone.release.as_deref(), Some("Zombies@2"));
+    assert_eq!(alone.environment.as_deref(), Some("beta"));
+    assert_eq!(alone.crash.process.kind.as_deref(), Some("gpu-process"));
+    assert_eq!(alone.tags["process_type"], "gpu-process");
+    assert!(!alone.crash.annotations.contains_key("switch-1"));
+    let told = alone.processing.warnings.last();
+    assert!(
+        told.is_some_and(|told| told.starts_with("1 command line values")),
+        "{told:?}"
+    );
+
+    let event =
+        json!({"release": "mine", "client": {"name": "sentry.native"}, "process_type": "main"});
+    let said = built(&event.to_string(), details, &privacy);
+    assert_eq!(said.client.name.as_deref(), Some("sentry.native"));
+    assert_eq!(said.client.version, None, "a version of something else");
+    assert_eq!(said.release.as_deref(), Some("mine"));
+    assert_eq!(said.crash.process.kind.as_deref(), Some("main"));
+}
+
+#[test]
+fn names_of_users_are_nowhere_in_a_report() {
+    let mut details = large();
+    details.modules.push(module("/home/ada/app/libx.so"));
+    details.threads[0].frames[0].file = Some(r"C:\Users\ada\main.rs".into());
+    details
+        .annotations
+        .insert("dir".into(), "/Users/ada/x".into());
+    let json = json!({"modules": [{"filename": "/home/ada/app/libx.so", "size": u64::MAX}]});
+    details.minidump = RawJson::new(json.to_string()).ok();
+    let event = json!({"extra": {"file:///home/ada/x": "/home/ada"}}).to_string();
+    let kept = built(&event, details.clone(), &PrivacyConfig::default());
+    assert_eq!(kept.crash.minidump, details.minidump);
+    let privacy = PrivacyConfig {
+        home_paths: Keep::Drop,
+        ..PrivacyConfig::default()
+    };
+    let report = built(&event, details, &privacy);
+    let written = String::from_utf8(encode(&report).to_vec()).expect("a text");
+    assert!(!written.contains("ada"), "{written}");
+    assert!(written.contains("/home/~/app/libx.so"));
+    assert!(
+        written.contains(&u64::MAX.to_string()),
+        "numbers stay whole"
+    );
+    let told = report.processing.warnings.last();
+    assert!(
+        told.is_some_and(|told| told.starts_with("6 users' names")),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -169,6 +281,12 @@ fn the_smallest_report_is_small_whatever_the_names_are() {
     let long = "\u{1}".repeat(5000);
     report.release = Some(long.clone());
     report.environment = Some(long.clone());
+    report.platform = Some(long.clone());
+    report.level = Some(long.clone());
+    report.user_reports = vec![json!(long)];
+    report.event.insert("exception".into(), json!(long));
+    report.contexts.insert(long.clone(), json!(1));
+    report.breadcrumbs = vec![json!(long)];
     report.client.name = Some(long.clone());
     report.crash.signature = Some(long.clone());
     report.processing.parser = long.clone();
@@ -181,13 +299,41 @@ fn the_smallest_report_is_small_whatever_the_names_are() {
     fitted(&report, REPORT_BYTES_MIN);
 }
 
+#[test]
+fn of_the_clients_event_the_error_stays_longest() {
+    let long = "l".repeat(3000);
+    let event = json!({"exception": {"values": [{"type": "Boom"}]}, "modules": {"m": long}, "breadcrumbs": [{"message": long}],
+        "contexts": {"c": {"x": long}}, "user_reports": [{"comments": "broke"}]});
+    let whole = built(
+        &event.to_string(),
+        CrashDetails::default(),
+        &PrivacyConfig::default(),
+    );
+    let small = fitted(&whole, 4500);
+    assert_eq!(
+        small.event,
+        json!({"exception": event["exception"]})
+            .as_object()
+            .cloned()
+            .expect("an object")
+    );
+    assert_eq!(small.user_reports, whole.user_reports);
+    let told = small.processing.warnings.last().expect("a warning");
+    assert!(
+        told.ends_with("1 breadcrumbs, 1 fields of the client's event"),
+        "{told}"
+    );
+}
+
 proptest! {
     #[test]
     fn a_fitted_report_never_passes_its_limit(
         bytes_max in REPORT_BYTES_MIN..150_000,
         fields in proptest::collection::btree_map(".{0,40}", ".{0,2000}", 0..20),
     ) {
-        let report = report(&json!({"extra": fields, "tags": fields}).to_string());
+        let event = json!({"extra": fields, "tags": fields, "contexts": fields, "exception": fields, "x": fields,
+            "breadcrumbs": [fields], "user_reports": [fields]});
+        let report = report(&event.to_string());
         fitted(&report, bytes_max);
     }
 }

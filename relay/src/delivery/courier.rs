@@ -14,6 +14,7 @@ use shared::size_limit::TopicLimit;
 use tokio::time::sleep;
 
 use super::DeliveryError;
+use super::gate::Gate;
 use super::limit::LimitWatch;
 use super::records::{Chunk, Sending, damage_record};
 
@@ -49,7 +50,7 @@ pub(super) struct Courier {
 }
 
 impl Courier {
-    /// Sends the envelope until the broker has confirmed all of it. Whoever cannot wait for ever drops this: records
+    /// Sends the envelope until the broker has confirmed all of it; its event message once `gate` is open. Whoever cannot wait for ever drops this: records
     /// that were sent may then arrive all the same.
     ///
     /// # Errors
@@ -59,12 +60,13 @@ impl Courier {
         &self,
         envelope: &Envelope,
         share: Share,
+        gate: &Gate,
     ) -> Result<Delivered, DeliveryError> {
         let (first_wait, longest_wait) = RESEND_WAIT;
         let mut backoff = Backoff::forever(first_wait, longest_wait);
         loop {
             let limit = self.limit()?;
-            let refused = match self.send(envelope, limit, share).await {
+            let refused = match self.send(envelope, limit, share, gate).await {
                 Ok(event_message) => return Ok(event_message),
                 Err(SendError::Unreadable(error)) => return Err(error.into()),
                 Err(SendError::Refused(refused)) => refused,
@@ -112,12 +114,13 @@ impl Courier {
         })
     }
 
-    /// One sending under fresh attachment ids: every chunk confirmed, then the event confirmed.
+    /// One sending under fresh attachment ids: every chunk confirmed, the gate passed, then the event confirmed.
     async fn send(
         &self,
         envelope: &Envelope,
         limit: TopicLimit,
         share: Share,
+        gate: &Gate,
     ) -> Result<Delivered, SendError> {
         let sending = Sending::new(
             envelope,
@@ -130,6 +133,7 @@ impl Courier {
             .buffer_unordered(share.chunks_in_flight())
             .try_for_each(|_delivered| std::future::ready(Ok(())))
             .await?;
+        gate.passed().await;
         Ok(self.confirmed(sending.event_record()).await?)
     }
 

@@ -16,6 +16,7 @@ use tracing::Instrument as _;
 use super::DeliveryError;
 use super::breaker::BreakerWatch;
 use super::courier::{Courier, Share};
+use super::gate::Gate;
 
 /// Spooled uploads on their way at once, when Kafka confirms; while it does not, one goes ahead.
 const DRAINED_AT_ONCE: usize = 4;
@@ -92,7 +93,9 @@ impl Drain {
         let damage = upload.damage_report();
         let SpooledUpload { envelope, .. } = upload;
         let mut backoff = backoff();
-        while let Err(error) = self.courier.deliver(&envelope, Share::Spooled).await {
+        // It is durable already: whose it is was found out before.
+        let gate = Gate::open();
+        while let Err(error) = self.courier.deliver(&envelope, Share::Spooled, &gate).await {
             if let DeliveryError::Unreadable(error) = &error {
                 tracing::warn!(%error, "a spool file cannot be read now");
             }

@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::breaker::{Breaker, BreakerWatch};
 use super::courier::{Courier, Share};
 use super::drain::Drain;
+use super::gate::Gate;
 use super::limit::{LimitFollower, LimitReader, producer_bounds};
 use super::placement::Placement;
 use super::supervisor::Supervisor;
@@ -115,24 +116,34 @@ impl KafkaQueue {
     }
 
     /// Sends the envelope until the broker has confirmed all of it, or until waiting is of no use any more.
-    pub(super) async fn publish(&self, envelope: &Envelope) -> Result<Receipt, DeliveryError> {
+    pub(super) async fn publish(
+        &self,
+        envelope: &Envelope,
+        gate: &Gate,
+    ) -> Result<Receipt, DeliveryError> {
         if let Some(why) = self.is_away() {
             return Err(DeliveryError::Unavailable(why));
         }
         tokio::select! {
             biased;
-            sent = self.courier.deliver(envelope, Share::Live) => {
+            sent = self.courier.deliver(envelope, Share::Live, gate) => {
                 sent.map(|event_message| Receipt::confirmed(envelope.event_id, event_message))
             }
             why = self.breaker.opened() => Err(DeliveryError::Unavailable(why)),
             () = self.hurry.cancelled() => {
                 Err(DeliveryError::Unavailable("the relay is stopping".to_owned()))
             }
-            () = sleep(self.ack_deadline) => {
+            () = self.deadline(gate) => {
                 let deadline = self.ack_deadline;
                 Err(DeliveryError::Unconfirmed { deadline })
             }
         }
+    }
+
+    /// The wait for Kafka; one for the gate is none.
+    async fn deadline(&self, gate: &Gate) {
+        gate.passed().await;
+        sleep(self.ack_deadline).await;
     }
 
     /// From now on nobody waits for Kafka.

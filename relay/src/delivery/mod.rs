@@ -7,6 +7,7 @@
 mod breaker;
 mod courier;
 mod drain;
+mod gate;
 mod kafka;
 mod limit;
 mod placement;
@@ -29,6 +30,7 @@ use shared::spool::{Draft, SpoolDirectory, SpoolError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use gate::Gate;
 pub use receipt::Receipt;
 
 use kafka::KafkaQueue;
@@ -123,19 +125,20 @@ impl Delivery {
         }
     }
 
-    /// Makes the envelope durable. `draft` is its place in the spool, with those attachments that were not kept in
-    /// memory.
+    /// Makes the envelope durable once `gate` is open; what can be done before that is. `draft` is its place in the spool,
+    /// with those attachments that were not kept in memory.
     ///
     /// # Errors
     /// [`DeliveryError`]: nobody may be told that the upload is safe.
-    pub async fn publish(
+    pub(crate) async fn publish(
         &self,
         envelope: Envelope,
         draft: Draft,
+        gate: Gate,
     ) -> Result<Receipt, DeliveryError> {
         let durable = match &self.0.kafka {
             None => Durable::Local,
-            Some(kafka) => match kafka.publish(&envelope).await {
+            Some(kafka) => match kafka.publish(&envelope, &gate).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(why) => {
                     tracing::debug!(%why, "to the spool");
@@ -143,6 +146,7 @@ impl Delivery {
                 }
             },
         };
+        gate.passed().await;
         let stored = spooling::store(&self.0.spool, envelope, draft).await?;
         Ok(Receipt::stored(&stored, durable))
     }

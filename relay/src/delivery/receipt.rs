@@ -4,28 +4,38 @@ use shared::id::EventId;
 use shared::kafka::Delivered;
 use shared::metrics::Durable;
 use shared::spool::Stored;
+use shared::state::DurableElsewhere;
 
 /// Proof that an upload is durable. It is only made from the broker's confirmation of the event message, which goes out
-/// after every chunk was confirmed, or from a synced spool file.
+/// after every chunk was confirmed, or from a synced spool file; and for a repeat from the word of the state store that
+/// the first upload had such a proof.
 #[derive(Debug)]
 #[must_use = "a receipt is what a 200 is built from"]
 pub struct Receipt {
     event_id: EventId,
-    durable: Durable,
+    durable: Option<Durable>,
 }
 
 impl Receipt {
     pub(super) fn confirmed(event_id: EventId, _event_message: Delivered) -> Self {
         Self {
             event_id,
-            durable: Durable::Kafka,
+            durable: Some(Durable::Kafka),
         }
     }
 
     pub(super) fn stored(stored: &Stored, durable: Durable) -> Self {
         Self {
             event_id: stored.event_id(),
-            durable,
+            durable: Some(durable),
+        }
+    }
+
+    /// The proof of another relay, or of this one before it was started.
+    pub(crate) fn elsewhere(proof: &DurableElsewhere) -> Self {
+        Self {
+            event_id: proof.event_id(),
+            durable: None,
         }
     }
 
@@ -38,7 +48,7 @@ impl Receipt {
     pub(crate) fn for_tests() -> Self {
         Self {
             event_id: EventId::random(),
-            durable: Durable::Local,
+            durable: Some(Durable::Local),
         }
     }
 
@@ -48,9 +58,9 @@ impl Receipt {
         self.event_id
     }
 
-    /// What made it durable.
+    /// What made it durable; `None` when this process did not.
     #[must_use]
-    pub fn durable(&self) -> Durable {
+    pub fn durable(&self) -> Option<Durable> {
         self.durable
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use shared::id::{EventId, ProjectId};
 use shared::outcome::{Outcome, Verdict};
+use shared::report::ReportAttachment;
 use shared::state::EventStatus;
 use shared::storage::EventFolder;
 
@@ -32,6 +33,9 @@ struct StatusBody {
     failure: Option<FailureFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     report: Option<Box<RawValue>>,
+    /// Files that came after the crash, as reports list them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    late_attachments: Vec<ReportAttachment>,
 }
 
 #[derive(Serialize)]
@@ -70,12 +74,13 @@ async fn look_up(
     head: &Parts,
 ) -> Result<StatusBody, Rejection> {
     let project_id: ProjectId = project.parse()?;
-    app.keys.check(project_id, &head.uri, &head.headers)?;
-    let event_id: EventId = event.parse()?;
+    app.keys
+        .check_request(project_id, &head.uri, &head.headers)?;
+    let event_id = EventId::in_any_form(project_id, event)?;
     let status = app.services.state.status(project_id, event_id).await;
     let status = status.map_err(|error| Rejection::StatusUnavailable(error.into()))?;
-    match status.ok_or(Rejection::UnknownEvent)? {
-        EventStatus::Accepted { received_at } => Ok(StatusBody {
+    let mut body = match status.ok_or(Rejection::UnknownEvent)? {
+        EventStatus::Accepted { received_at } => StatusBody {
             event_id,
             project_id,
             status: Status::Accepted,
@@ -83,9 +88,29 @@ async fn look_up(
             outcome: None,
             failure: None,
             report: None,
-        }),
-        EventStatus::Finished(outcome) => finished(app, outcome).await,
+            late_attachments: Vec::new(),
+        },
+        EventStatus::Finished(outcome) => finished(app, outcome).await?,
+    };
+    body.late_attachments = late(app, &body).await?;
+    Ok(body)
+}
+
+async fn late(app: &App, body: &StatusBody) -> Result<Vec<ReportAttachment>, Rejection> {
+    let folder = EventFolder {
+        project_id: body.project_id,
+        received_at: body.received_at,
+        event_id: body.event_id,
+    };
+    let lists = app.services.storage.late_files(folder).await;
+    let lists = lists.map_err(|error| Rejection::StatusUnavailable(error.into()))?;
+    let mut files = Vec::new();
+    for list in lists {
+        let list: Vec<ReportAttachment> = serde_json::from_slice(&list)
+            .map_err(|error| Rejection::StatusUnavailable(error.into()))?;
+        files.extend(list);
     }
+    Ok(files)
 }
 
 async fn finished(app: &App, outcome: Outcome) -> Result<StatusBody, Rejection> {
@@ -109,6 +134,7 @@ async fn finished(app: &App, outcome: Outcome) -> Result<StatusBody, Rejection> 
         failure,
         outcome: Some(outcome),
         report,
+        late_attachments: Vec::new(),
     })
 }
 

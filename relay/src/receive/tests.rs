@@ -4,11 +4,13 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
 use futures_util::{StreamExt, stream};
 use proptest::prelude::*;
-use serde_json::Value;
 use shared::config::{ByteSize, Config, UploadLimits};
+use shared::envelope::{Attachment, AttachmentKind};
 use shared::id::ProjectId;
 use shared::metrics::Metrics;
+use shared::readiness::Readiness;
 use shared::spool::SpoolDirectory;
+use shared::storage::Storage;
 use tokio::io::AsyncReadExt;
 
 use super::*;
@@ -63,7 +65,15 @@ impl Given {
         config.data.dir = dir.path().to_owned();
         config.spool.min_free_bytes = ByteSize::bytes(0);
         let spool = SpoolDirectory::open(&config).expect("a spool");
-        let intake = Intake::new(self.limits, Slots::new(8), 16 << 20, &Metrics::default());
+        let storage = Storage::open(&config, Readiness::default()).expect("a storage");
+        let uploads = Uploads::new(storage);
+        let intake = Intake::new(
+            self.limits,
+            Slots::new(8),
+            16 << 20,
+            &Metrics::default(),
+            uploads,
+        );
         let pieces = self.pieces.into_iter().map(Ok::<_, std::io::Error>);
         let mut body = Body::from_stream(stream::iter(pieces));
         let sender = Sender {
@@ -71,7 +81,16 @@ impl Given {
             project_id: ProjectId::new(1).expect("not zero"),
             remote_addr: Some("192.0.2.1".into()),
         };
-        block_on(intake.receive_minidump(sender, &self.headers, &mut body, spool.draft()))
+        let delivered = Delivered {
+            headers: &self.headers,
+            body: &mut body,
+            draft: spool.draft(),
+        };
+        let received = intake.receive(sender, Format::Crash, delivered, Told::default());
+        match block_on(received)? {
+            Taken::Upload(validated) => Ok(*validated),
+            Taken::Nothing(_) => panic!("a minidump upload is never nothing"),
+        }
     }
 
     fn refused(self) -> Rejection {
@@ -142,25 +161,24 @@ fn fields_and_files_in_any_order_become_an_envelope() {
     ];
     for bytes in [1, 7, 4096, 1 << 20] {
         let envelope = Given::form(&parts).cut_into(bytes).receive();
-        let envelope = envelope.expect("accepted").envelope;
+        let Validated {
+            envelope, payload, ..
+        } = envelope.expect("accepted");
         let named = |attachment: &Attachment| (attachment.name.clone(), attachment.kind.clone());
         assert_eq!(
             envelope.attachments.iter().map(named).collect::<Vec<_>>(),
             [
-                ("__sentry-event".into(), AttachmentKind::EventPayload),
                 ("b c.dmp".into(), AttachmentKind::Minidump),
-                ("__sentry-breadcrumb1".into(), AttachmentKind::Breadcrumbs),
                 ("passwd".into(), AttachmentKind::Plain),
             ]
         );
         let minidump = envelope.minidump().expect("a minidump");
         assert_eq!(content(minidump), sent);
         assert_eq!(minidump.blake3, Some(blake3::hash(&sent)));
-        assert_eq!(content(&envelope.attachments[3]), b"a log");
+        assert_eq!(content(&envelope.attachments[1]), b"a log");
         assert_eq!(envelope.remote_addr.as_deref(), Some("192.0.2.1"));
-        let event: Value = serde_json::from_slice(&envelope.event).expect("JSON");
-        assert_eq!(event["release"], "Electron@39.0.0");
-        assert_eq!(event["extra"]["prod"], "Electron");
+        assert_eq!(payload.release.as_deref(), Some("a@1"));
+        assert_eq!(payload.extra["prod"], "Electron");
     }
 }
 
@@ -204,9 +222,10 @@ fn breakpads_missing_line_break_is_repaired_and_noted() {
     let body = [&whole[..end], b"---bnd--\r\n"].concat();
     for bytes in [1, 5, 3000] {
         let given = Given::body(MULTIPART, &body[..]).cut_into(bytes);
-        let envelope = given.receive().expect("accepted").envelope;
-        assert_eq!(content(envelope.minidump().expect("a minidump")), sent);
-        assert!(String::from_utf8_lossy(&envelope.event).contains("no line break"));
+        let received = given.receive().expect("accepted");
+        let minidump = received.envelope.minidump().expect("a minidump");
+        assert_eq!(content(minidump), sent);
+        assert!(received.payload.warnings[0].contains("no line break"));
     }
 }
 

@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use super::{ChunkConfig, Config, RedisConfig, Secret, StorageConfig};
-use crate::config::ByteSize;
+use super::{
+    ByteSize, ChunkConfig, Config, KeyConfig, ProjectConfig, RedisConfig, Secret, StorageConfig,
+};
+use crate::id::{ProjectId, PublicKey};
+use crate::quota::Quotas;
 
 /// What the names of our environment variables start with.
 pub const ENVIRONMENT_PREFIX: &str = "CRASHFERRY__";
@@ -83,6 +86,8 @@ pub fn load(
             )),
         }
     }
+    // After the environment, which may set them as a whole.
+    problems.extend(unknown_project_keys(&table));
     if !problems.is_empty() {
         return Err(ConfigError::Invalid(problems));
     }
@@ -121,6 +126,31 @@ fn known_keys() -> Table {
     config.processor.workers = Some(1);
     // INVARIANT: the configuration is plain tables of plain values.
     Table::try_from(config).expect("the configuration makes TOML")
+}
+
+/// The same for one of the projects.
+fn known_project() -> Table {
+    // INVARIANT: 1 is a project number.
+    let id = ProjectId::new(1).expect("not zero");
+    let size = ByteSize::bytes(1);
+    let key = KeyConfig {
+        disabled: true,
+        quotas: Quotas {
+            uploads_per_minute: Some(1),
+            uploads_per_hour: Some(1),
+            bytes_per_minute: Some(size),
+            bytes_per_hour: Some(size),
+        },
+        ..KeyConfig::from(PublicKey::random())
+    };
+    let project = ProjectConfig {
+        keys: vec![key],
+        minidump_max: Some(size),
+        hosts: vec![String::new()],
+        ..ProjectConfig::new(id, [])
+    };
+    // INVARIANT: a project is plain tables of plain values.
+    Table::try_from(project).expect("a project makes TOML")
 }
 
 fn secret() -> Secret {
@@ -167,8 +197,19 @@ fn value_like(sample: &Value, text: &str) -> Value {
 
 fn unknown_keys(table: &Table, known: &Table) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut walk = |table: &Table| collect_unknown("", table, known, known, &mut problems);
-    walk(table);
+    collect_unknown("", table, known, known, &mut problems);
+    problems
+}
+
+/// The same in each of the projects, which are a list.
+fn unknown_project_keys(table: &Table) -> Vec<String> {
+    let mut problems = Vec::new();
+    let projects = table.get("projects").and_then(Value::as_array);
+    let known_project = known_project();
+    let known = Table::from_iter([("projects".to_owned(), known_project.clone().into())]);
+    for project in projects.into_iter().flatten().filter_map(Value::as_table) {
+        collect_unknown("projects", project, &known_project, &known, &mut problems);
+    }
     problems
 }
 
@@ -188,27 +229,20 @@ fn collect_unknown(
         match (level.get(name), value) {
             (None, _) => problems.push(unknown("key", &key, known)),
             (Some(_), _) if key == "kafka.options" => {}
-            (Some(_), Value::Array(projects)) if key == "projects" => {
-                problems.extend(projects.iter().filter_map(unknown_project_key));
-            }
             (Some(Value::Table(level)), Value::Table(table)) => {
                 collect_unknown(&key, table, level, known, problems)
+            }
+            (Some(Value::Array(samples)), Value::Array(values)) => {
+                let Some(level) = samples.first().and_then(Value::as_table) else {
+                    continue;
+                };
+                for table in values.iter().filter_map(Value::as_table) {
+                    collect_unknown(&key, table, level, known, problems);
+                }
             }
             (Some(_), _) => {}
         }
     }
-}
-
-fn unknown_project_key(project: &Value) -> Option<String> {
-    let names = ["id", "keys"];
-    let found = project
-        .as_table()?
-        .keys()
-        .find(|name| !names.contains(&name.as_str()))?;
-    Some(format!(
-        "unknown key projects.{found}; expected one of {}",
-        names.join(", ")
-    ))
 }
 
 /// The sentence for a key nobody knows, with the known one that looks most like it.
@@ -239,6 +273,12 @@ fn collect_names(prefix: &str, table: &Table, names: &mut BTreeSet<String>) {
         };
         match value {
             Value::Table(inner) if key != "kafka.options" => collect_names(&key, inner, names),
+            Value::Array(samples) if samples.iter().any(Value::is_table) => {
+                names.insert(key.clone());
+                for sample in samples.iter().filter_map(Value::as_table) {
+                    collect_names(&key, sample, names);
+                }
+            }
             Value::Table(_)
             | Value::String(_)
             | Value::Integer(_)
@@ -277,7 +317,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::config::{LogFormat, Role};
+    use crate::config::{Keep, KeepMinidump, LogFormat, Role};
 
     fn from_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut file = tempfile::NamedTempFile::new().expect("temporary file");
@@ -334,7 +374,43 @@ mod tests {
             "{environment}"
         );
         let project = from_text("[[projects]]\nid = 1\nkey = [\"x\"]", &[]).expect_err("unknown");
-        assert!(project.to_string().contains("projects.key;"), "{project}");
+        assert_eq!(
+            project.to_string(),
+            "unknown key projects.key; the nearest known one is projects.keys"
+        );
+        let nested = "[[projects]]\nid = 1\nkeys = [\"x\"]\nprivacy = { home_path = \"drop\" }";
+        let whole = "[{id = 1, keys = [], privacy = {home_path = 1}}]";
+        let environment = from_text("", &[("CRASHFERRY__PROJECTS", whole)]).expect_err("unknown");
+        let nested = from_text(nested, &[]).expect_err("unknown");
+        assert_eq!(environment.to_string(), nested.to_string());
+        assert_eq!(
+            nested.to_string(),
+            "unknown key projects.privacy.home_path; the nearest known one is projects.privacy.home_paths"
+        );
+    }
+
+    #[test]
+    fn a_project_keeps_what_its_privacy_table_says_and_the_defaults_else() {
+        let text = "[[projects]]\nid = 1\nkeys = [\"x\"]\n[[projects]]\nid = 2\nkeys = [\"y\"]\n\
+            [projects.privacy]\ncommand_lines = \"keep\"\nminidump = \"failed\"";
+        let config = from_text(text, &[]).expect("valid");
+        let (usual, own) = (&config.projects[0].privacy, &config.projects[1].privacy);
+        assert_eq!(*usual, crate::config::PrivacyConfig::default());
+        assert_eq!(own.command_lines, Keep::Keep);
+        assert_eq!(own.minidump, KeepMinidump::Failed);
+        assert_eq!(own.home_paths, Keep::Keep);
+        let shown = config.to_toml().expect("TOML");
+        let again = from_text(&shown, &[]).expect("what is shown can be read");
+        assert_eq!(again.projects, config.projects);
+        let wrong = text.replace("failed", "sometimes");
+        let wrong = from_text(&wrong, &[]).expect_err("refused").to_string();
+        assert!(wrong.contains("`always`, `never`"), "{wrong}");
+        let key = "[[projects]]\nid = 1\nkeys = [\"x\", { key = \"y\", upload_per_hour = 1 }]";
+        let key = from_text(key, &[]).expect_err("unknown");
+        assert_eq!(
+            key.to_string(),
+            "unknown key projects.keys.upload_per_hour; the nearest known one is projects.keys.uploads_per_hour"
+        );
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The configuration: defaults < file < environment, checked before anything listens.
 
+mod envelope;
 mod load;
+mod privacy;
+mod project;
 mod units;
 
 use std::collections::BTreeMap;
@@ -9,10 +12,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use envelope::{EnvelopeConfig, OtherItems};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, load};
+pub use privacy::{Keep, KeepMinidump, PrivacyConfig};
+pub use project::{KeyConfig, ProjectConfig};
 pub use units::{ByteSize, Secret, Span};
-
-use crate::id::{ProjectId, PublicKey};
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +42,8 @@ pub struct Config {
     pub limits: UploadLimits,
     /// Repeated uploads.
     pub dedupe: DedupeConfig,
+    /// What SDKs send besides crashes.
+    pub envelope: EnvelopeConfig,
     /// The parsing side.
     pub processor: ProcessorConfig,
     /// Log output.
@@ -201,15 +207,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[[projects]]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProjectConfig {
-    /// Its number.
-    pub id: ProjectId,
-    /// Who may send to it.
-    pub keys: Vec<PublicKey>,
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -223,6 +220,7 @@ impl Default for Config {
             storage: StorageConfig::default(),
             limits: UploadLimits::default(),
             dedupe: DedupeConfig::default(),
+            envelope: EnvelopeConfig::default(),
             processor: ProcessorConfig::default(),
             log: LogConfig::default(),
             projects: Vec::new(),
@@ -426,23 +424,7 @@ impl Config {
                 ),
             );
         }
-        let mut seen = std::collections::HashSet::new();
-        for project in &self.projects {
-            expect(
-                seen.insert(project.id),
-                format!(
-                    "projects: expected each id once, found {} twice",
-                    project.id
-                ),
-            );
-            expect(
-                !project.keys.is_empty(),
-                format!(
-                    "projects: expected at least one key for project {}",
-                    project.id
-                ),
-            );
-        }
+        problems.extend(project::problems(&self.projects, limits));
         if problems.is_empty() {
             Ok(())
         } else {

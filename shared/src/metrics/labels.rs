@@ -41,6 +41,14 @@ label_values! {
     Endpoint {
         /// `/api/{project}/minidump/`
         Minidump = "minidump",
+        /// `/api/{project}/envelope/`
+        Envelope = "envelope",
+        /// `/api/{project}/events/{event}/attachments/`
+        Attachments = "attachments",
+        /// `/api/{project}/unreal/{key}/`
+        Unreal = "unreal",
+        /// `/submit`
+        Submit = "submit",
     }
 
     /// Why the relay closed a connection on which no request was under way.
@@ -89,6 +97,14 @@ label_values! {
         Attempt = "attempt",
         /// Reading or making a project's key.
         ProjectKey = "project_key",
+        /// Reading or putting operators' keys.
+        Keys = "keys",
+        /// Counting uploads against a key's quotas.
+        Quota = "quota",
+        /// Finding out whether an upload is a repeat.
+        Repeat = "repeat",
+        /// Finding out whether a client may choose an event's id.
+        EventId = "event_id",
         /// Forgetting what is older than it is kept.
         Prune = "prune",
     }
@@ -133,6 +149,7 @@ label_sets! {
     AcceptedLabels { endpoint: Endpoint, durable: Durable }
     RejectedLabels { status: u16, reason: Name }
     ClosedLabels { reason: Closed }
+    EnvelopeItemLabels { kind: Name }
     DeadLetterLabels { reason: Name }
     PartLabels { part: Name }
     PartitionLabels { partition: i32 }

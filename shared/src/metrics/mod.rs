@@ -65,6 +65,8 @@ metric_set! {
     uploads_repeated: Counter = Counter::default();
     "Uploads refused, by status and reason"
     uploads_rejected: Family<RejectedLabels, Counter> = Family::default();
+    "Items of envelopes that belong to no crash, by kind"
+    envelope_items: Family<EnvelopeItemLabels, Counter> = Family::default();
     "Body bytes as they came, before decompression"
     upload_encoded_bytes: Counter = Counter::default();
     "Body bytes after decompression"
@@ -243,6 +245,14 @@ impl MetricSet {
         let reason = Name(reason);
         self.uploads_rejected
             .get_or_create(&RejectedLabels { status, reason })
+            .inc();
+    }
+
+    /// Counts an envelope's item that belongs to no crash; `kind` is a name from the relay's closed set.
+    pub fn count_envelope_item(&self, kind: &'static str) {
+        let kind = Name(kind);
+        self.envelope_items
+            .get_or_create(&EnvelopeItemLabels { kind })
             .inc();
     }
 

@@ -3,8 +3,11 @@
 //! Status and ledger change in one transaction, so `accepted = processed + failed + in flight` holds in every snapshot,
 //! and an event counts once whatever is repeated or lost on the way here.
 
+mod keys;
 mod notes;
+mod quotas;
 mod redis;
+mod repeats;
 mod sqlite;
 mod store;
 mod stored;
@@ -15,6 +18,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use self::keys::{KeyPut, KeyRecord};
+pub use self::quotas::QuotaVerdict;
+pub use self::repeats::{Claim, Claimed, DurableElsewhere, RememberedUpload};
 
 use self::notes::Notes;
 use self::redis::Redis;
@@ -57,6 +64,8 @@ pub struct AcceptedNote {
     pub project_id: ProjectId,
     /// When the relay had it.
     pub received_at: Timestamp,
+    /// By what its repeats are known, made good with this note; `None` when they are not to be.
+    pub claim: Option<Claim>,
 }
 
 /// Where an event is on its way.
@@ -105,9 +114,10 @@ impl State {
     ) -> Result<Self, StateError> {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
+        let window = config.dedupe.window.get();
         let store = match &config.redis.url {
-            Some(url) => Store::Redis(Redis::open(url, &tasks, stop.clone()).await?),
-            None => Store::Sqlite(Sqlite::open(&config.data.dir.join("state.db")).await?),
+            Some(url) => Store::Redis(Redis::open(url, window, &tasks, stop.clone()).await?),
+            None => Store::Sqlite(Sqlite::open(&config.data.dir.join("state.db"), window).await?),
         };
         let notes = Notes::start(store.clone(), metrics.clone(), &tasks, stop.clone());
         let state = Self(Arc::new(Inner {
@@ -238,6 +248,21 @@ impl State {
     ) -> Result<Vec<Option<(ProjectId, EventStatus)>>, StateError> {
         let statuses = self.0.store.statuses(events.to_vec()).await;
         self.counted(StateOperation::Status, statuses)
+    }
+
+    /// What the store answers within [`limits::STATE_SOON_TIMEOUT`]: a client waits.
+    async fn soon<T>(
+        &self,
+        operation: StateOperation,
+        answer: impl Future<Output = Result<T, StateError>>,
+    ) -> Result<T, StateError> {
+        let wait = limits::STATE_SOON_TIMEOUT;
+        let answer = tokio::time::timeout(wait, answer).await;
+        let late = |_| StateError::Away(format!("no answer within {} ms", wait.as_millis()));
+        self.counted(
+            operation,
+            answer.unwrap_or_else(|elapsed| Err(late(elapsed))),
+        )
     }
 
     fn counted<T>(

@@ -1,13 +1,20 @@
 //! The store that configuration chose, and what either kind can do.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
+use super::keys::PutMode;
 use super::redis::Redis;
 use super::sqlite::Sqlite;
-use super::{AcceptedNote, EventStatus, Finished, StateError};
+use super::{
+    AcceptedNote, Claim, Claimed, EventStatus, Finished, KeyPut, KeyRecord, QuotaVerdict,
+    RememberedUpload, StateError,
+};
 use crate::id::{EventId, ProjectId, PublicKey};
 use crate::ledger::Ledger;
 use crate::outcome::Outcome;
+use crate::quota::{Charge, QuotaUse, Quotas};
 
 /// The two implementations.
 #[derive(Clone, Debug)]
@@ -55,6 +62,80 @@ impl Store {
 
     pub(super) async fn project_key(&self, project: ProjectId) -> Result<PublicKey, StateError> {
         on_store!(self, project_key(project))
+    }
+
+    pub(super) async fn keys(&self) -> Result<Vec<KeyRecord>, StateError> {
+        on_store!(self, keys())
+    }
+
+    pub(super) async fn put_key(
+        &self,
+        record: KeyRecord,
+        mode: PutMode,
+    ) -> Result<KeyPut, StateError> {
+        on_store!(self, put_key(record, mode))
+    }
+
+    pub(super) async fn take_quota(
+        &self,
+        key: &PublicKey,
+        quotas: &Quotas,
+        bytes: u64,
+    ) -> Result<QuotaVerdict, StateError> {
+        on_store!(self, take_quota(key, quotas, bytes))
+    }
+
+    pub(super) async fn charge_quota(
+        &self,
+        key: &PublicKey,
+        charge: Charge,
+    ) -> Result<(), StateError> {
+        on_store!(self, charge_quota(key, charge))
+    }
+
+    pub(super) async fn quota_use(
+        &self,
+        keys: Vec<PublicKey>,
+    ) -> Result<Vec<QuotaUse>, StateError> {
+        on_store!(self, quota_use(keys))
+    }
+
+    /// As [`super::State::claim_upload`]: one relay has SQLite for itself, and its memory has decided already.
+    pub(super) async fn claim_upload(
+        &self,
+        claim: &Claim,
+        lasts: Duration,
+    ) -> Result<Claimed, StateError> {
+        match self {
+            Self::Sqlite(_) => Ok(Claimed::First),
+            Self::Redis(store) => store.claim_upload(claim, lasts).await,
+        }
+    }
+
+    pub(super) async fn release_upload(&self, claim: &Claim) -> Result<(), StateError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Redis(store) => store.release_upload(claim).await,
+        }
+    }
+
+    /// As [`super::State::remembered_uploads`].
+    pub(super) async fn remembered_uploads(
+        &self,
+        marks_max: usize,
+    ) -> Result<Vec<RememberedUpload>, StateError> {
+        match self {
+            Self::Sqlite(store) => store.remembered_uploads(marks_max).await,
+            Self::Redis(_) => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) async fn claim_event_id(
+        &self,
+        event: EventId,
+        fingerprint: blake3::Hash,
+    ) -> Result<bool, StateError> {
+        on_store!(self, claim_event_id(event, fingerprint))
     }
 
     /// Forgets what finished before `oldest`. Redis does so by itself.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{AcceptedNote, EventStatus, StateError};
+use super::{AcceptedNote, EventStatus, KeyRecord, StateError};
 use crate::id::ProjectId;
 use crate::ledger::Ledger;
 use crate::outcome::{Outcome, Reason, Verdict};
@@ -60,6 +60,19 @@ pub(super) fn status(value: &str) -> Result<(ProjectId, EventStatus), StateError
     Ok((value.project_id, EventStatus::Accepted { received_at }))
 }
 
+/// The value of an operator's key.
+pub(super) fn key_value(record: &KeyRecord) -> String {
+    // INVARIANT: a key is texts and numbers under text keys, which always make JSON.
+    serde_json::to_string(record).expect("keys encode")
+}
+
+/// Reads the value of an operator's key.
+pub(super) fn key(value: &str) -> Result<KeyRecord, StateError> {
+    // Not the value itself: keys do not belong in logs.
+    serde_json::from_str(value)
+        .map_err(|error| StateError::Unreadable(format!("a key's record: {error}")))
+}
+
 /// The outcome in a finished event's value.
 pub(super) fn outcome(value: &str) -> Result<Outcome, StateError> {
     match status(value)? {
@@ -114,6 +127,7 @@ mod tests {
             event_id: EventId::random(),
             project_id: ProjectId::new(u64::MAX).expect("not zero"),
             received_at: Timestamp::now(),
+            claim: None,
         };
         let received_at = note.received_at;
         let expected = (note.project_id, EventStatus::Accepted { received_at });

@@ -13,7 +13,7 @@ use crate::kafka::{self, Isolation, Topics};
 use crate::metrics::Ledger;
 use crate::multipart::Form;
 use crate::settings::KEY;
-use crate::{environment, redis, wait};
+use crate::{environment, ports, redis, wait};
 
 mod plan;
 mod role;
@@ -30,6 +30,10 @@ pub const FATE_DEADLINE: Duration = Duration::from_secs(60);
 pub struct Stack {
     roles: Vec<Role>,
     listen: String,
+    /// Of the second relay, when there is one.
+    second_listen: Option<String>,
+    /// The configuration file.
+    config: PathBuf,
     topics: Option<Topics>,
     broker: String,
     storage: PathBuf,
@@ -43,6 +47,19 @@ impl Stack {
     /// `host:port` that takes uploads.
     pub fn listen(&self) -> &str {
         &self.listen
+    }
+
+    /// `host:port` of every relay.
+    pub fn relays(&self) -> Vec<String> {
+        let second = self.second_listen.iter();
+        second.chain([&self.listen]).rev().cloned().collect()
+    }
+
+    /// What an operator command says that must succeed, run beside the relay.
+    pub fn command(&self, words: &[&str]) -> String {
+        let output = self.roles[0].command(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Address of the broker, for a split stack.
@@ -70,6 +87,12 @@ impl Stack {
         &mut self.roles[0]
     }
 
+    /// The second relay, of a stack that has two.
+    pub fn second_relay(&mut self) -> &mut Role {
+        assert!(self.second_listen.is_some(), "there is no second relay");
+        &mut self.roles[1]
+    }
+
     /// The processor, which in a standalone stack is the same process.
     pub fn processor(&mut self) -> &mut Role {
         self.roles.last_mut().expect("a stack has a role")
@@ -95,6 +118,13 @@ impl Stack {
         Request::post(Self::minidump_path(), form.finish())
             .header("Content-Type", &Form::content_type())
             .send(&self.listen)
+    }
+
+    /// As [`Stack::post`], to the relay at `address`.
+    pub fn post_to(address: &str, dump: &[u8]) -> Response {
+        Request::post(Self::minidump_path(), Form::minidump(dump).finish())
+            .header("Content-Type", &Form::content_type())
+            .send(address)
     }
 
     /// Uploads a minidump, insists on a 200 and returns the event id.
@@ -169,6 +199,14 @@ impl Stack {
                 (id, event.path().join("minidump.dmp"))
             })
             .collect()
+    }
+
+    fn add_relay(&mut self) {
+        let listen = format!("127.0.0.1:{}", ports::free());
+        let mut relay = Role::new("relay-2", "relay", &self.config, self.dir.path());
+        relay.set_variable("CRASHFERRY__RELAY__LISTEN", &listen);
+        self.roles.insert(1, relay);
+        self.second_listen = Some(listen);
     }
 
     fn stored_days(&self) -> Vec<PathBuf> {

@@ -18,6 +18,7 @@ pub struct Plan {
     /// Variables of the relay's environment, which win over the settings.
     relay_variables: Vec<(String, String)>,
     descriptors: Option<u32>,
+    two_relays: bool,
 }
 
 /// The services of a split stack, and what its queue looks like.
@@ -37,6 +38,7 @@ impl Plan {
             split: None,
             relay_variables: Vec::new(),
             descriptors: None,
+            two_relays: false,
         }
     }
 
@@ -52,6 +54,7 @@ impl Plan {
             }),
             relay_variables: Vec::new(),
             descriptors: None,
+            two_relays: false,
         }
     }
 
@@ -70,6 +73,12 @@ impl Plan {
     /// The most files each role may have open.
     pub fn descriptors(mut self, descriptors: u32) -> Self {
         self.descriptors = Some(descriptors);
+        self
+    }
+
+    /// A second relay beside the first, in front of the same services.
+    pub fn two_relays(mut self) -> Self {
+        self.two_relays = true;
         self
     }
 
@@ -109,6 +118,12 @@ impl Plan {
         self
     }
 
+    /// Sets what else project 1 has, see [`Settings::project`].
+    pub fn project(mut self, toml: &str) -> Self {
+        self.settings.project(toml);
+        self
+    }
+
     /// Starts every role and waits until each is ready.
     pub fn start(self) -> Stack {
         let mut stack = self.prepare();
@@ -127,6 +142,9 @@ impl Plan {
             None => prepare_standalone(&self.settings, dir, listen),
             Some(split) => prepare_split(self.settings, split, dir, listen, relay_port),
         };
+        if self.two_relays {
+            stack.add_relay();
+        }
         for (name, value) in self.relay_variables {
             stack.relay().set_variable(&name, &value);
         }
@@ -144,11 +162,15 @@ impl Plan {
 }
 
 fn prepare_standalone(settings: &Settings, dir: TempDir, listen: String) -> Stack {
-    let data = dir.path().join("data");
     let config = write_config(&dir, settings);
+    let data = dir.path().join("data");
+    let mut standalone = Role::new("standalone", "standalone", &config, dir.path());
+    standalone.set_data(&data);
     Stack {
-        roles: vec![Role::new("standalone", &config, dir.path(), &data)],
+        roles: vec![standalone],
         listen,
+        second_listen: None,
+        config,
         topics: None,
         broker: String::new(),
         storage: data.join("storage"),
@@ -183,10 +205,12 @@ fn prepare_split(
     settings.text("redis", "url", &redis);
     settings.text("storage", "url", &format!("file://{}", storage.display()));
     let config = write_config(&dir, &settings);
-    let role = |name| Role::new(name, &config, dir.path(), &dir.path().join(name));
+    let role = |name| Role::new(name, name, &config, dir.path());
     Stack {
         roles: vec![role("relay"), role("processor")],
         listen,
+        second_listen: None,
+        config,
         topics: Some(topics),
         broker: split.broker,
         storage,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -28,13 +29,19 @@ pub struct Role {
 }
 
 impl Role {
-    /// A role that is not running yet, with its own admin listener and data directory.
-    pub(super) fn new(name: &'static str, config: &Path, dir: &Path, data: &Path) -> Self {
+    /// A role that is not running yet, with its own admin listener and, by its name, its own data directory and log.
+    pub(super) fn new(
+        name: &'static str,
+        command: &'static str,
+        config: &Path,
+        dir: &Path,
+    ) -> Self {
         let admin = format!("127.0.0.1:{}", ports::free());
+        let data = dir.join(name);
         Self {
             name,
             arguments: vec![
-                name.to_owned(),
+                command.to_owned(),
                 "--config".to_owned(),
                 config.display().to_string(),
             ],
@@ -46,7 +53,7 @@ impl Role {
                 ),
             ],
             admin,
-            data: data.to_owned(),
+            data,
             descriptors: None,
             log: dir.join(format!("{name}.log")),
             process: None,
@@ -64,7 +71,7 @@ impl Role {
         self.set_variable("CRASHFERRY__DATA__DIR", &data.display().to_string());
     }
 
-    /// The role's name, as the command line has it.
+    /// The role's name.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -144,6 +151,19 @@ impl Role {
             &self.environment,
             &self.log,
         ));
+    }
+
+    /// Runs an operator command with the role's configuration, beside the role.
+    pub fn command(&self, words: &[&str]) -> Output {
+        let [_, configuration @ ..] = &self.arguments[..] else {
+            panic!("a role has arguments")
+        };
+        Command::new(environment::binary())
+            .args(words)
+            .args(configuration)
+            .envs(self.environment.iter().cloned())
+            .output()
+            .expect("the binary can be started")
     }
 
     /// Kills the role (SIGKILL).

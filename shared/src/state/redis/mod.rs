@@ -1,7 +1,12 @@
 //! State in Redis, for roles in several processes. Status and ledger change in one script.
 
+mod keys;
 mod link;
 mod recent;
+mod repeats;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use redis::{Cmd, Pipeline, RedisResult};
 use tokio_util::sync::CancellationToken;
@@ -9,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use self::link::Link;
 use self::recent::{Record, Recorder};
+use self::repeats::Scripts;
 use super::{AcceptedNote, EventStatus, Finished, StateError, stored};
 use crate::config::Secret;
 use crate::id::{EventId, ProjectId, PublicKey};
@@ -23,18 +29,27 @@ const LEDGER: &str = "crashferry:ledger";
 pub(super) struct Redis {
     link: Link,
     recorder: Recorder,
+    scripts: Arc<Scripts>,
+    /// How long a durable upload is known to repeats.
+    window: Duration,
 }
 
 impl Redis {
-    /// Starts to connect to `url`, and goes on until `stop`.
+    /// Starts to connect to `url`, and goes on until `stop`. `window` is `dedupe.window`.
     pub(super) async fn open(
         url: &Secret,
+        window: Duration,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, StateError> {
         let recorder = Recorder::new();
         let link = Link::start(url, recorder.clone(), tasks, stop).await?;
-        Ok(Self { link, recorder })
+        Ok(Self {
+            link,
+            recorder,
+            scripts: Arc::new(Scripts::new()),
+            window,
+        })
     }
 
     pub(super) async fn accept(&self, notes: Vec<AcceptedNote>) -> Result<(), StateError> {
@@ -43,7 +58,8 @@ impl Redis {
             value: stored::accepted(note),
             count: String::new(),
         });
-        self.record(records).await.map(drop)
+        self.record(records).await?;
+        self.keep(&notes).await
     }
 
     pub(super) async fn finish(&self, outcomes: Vec<Outcome>) -> Result<Vec<Finished>, StateError> {

@@ -33,7 +33,7 @@ pub(super) struct Recorder {
 impl Recorder {
     pub(super) fn new() -> Self {
         Self {
-            script: Script::new(include_str!("../record.lua")),
+            script: Script::new(include_str!("record.lua")),
             recent: Arc::default(),
         }
     }

@@ -1,6 +1,10 @@
 //! State in a SQLite file: one connection on a thread of its own, requests that come together in one transaction.
 
+mod keys;
+mod repeats;
+
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -12,8 +16,9 @@ use crate::ledger::Ledger;
 use crate::limits;
 use crate::outcome::Outcome;
 
-const SCHEMA_VERSION: i64 = 1;
-const SCHEMA: &str = "
+const SCHEMA_VERSION: i64 = SCHEMAS.len() as i64;
+/// What each version added to the one before.
+const SCHEMAS: [&str; 2] = ["
     CREATE TABLE events (event_id BLOB PRIMARY KEY, status TEXT NOT NULL, finished_at INTEGER) STRICT, WITHOUT ROWID;
     CREATE INDEX events_by_finished_at ON events (finished_at) WHERE finished_at IS NOT NULL;
     CREATE TABLE attempts (event_id BLOB PRIMARY KEY, attempts INTEGER NOT NULL, begun_at INTEGER NOT NULL)
@@ -21,12 +26,26 @@ const SCHEMA: &str = "
     CREATE TABLE ledger (name TEXT PRIMARY KEY, events INTEGER NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE project_keys (project_id TEXT PRIMARY KEY, key TEXT NOT NULL) STRICT, WITHOUT ROWID;
     PRAGMA user_version = 1;
-";
+", "
+    CREATE TABLE keys (key TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE quota_use (key TEXT PRIMARY KEY, minute INTEGER NOT NULL, minute_uploads INTEGER NOT NULL,
+        minute_bytes INTEGER NOT NULL, hour INTEGER NOT NULL, hour_uploads INTEGER NOT NULL, hour_bytes INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE TABLE uploads (project_id TEXT NOT NULL, mark TEXT NOT NULL, event_id BLOB NOT NULL, received_at INTEGER NOT NULL,
+        PRIMARY KEY (project_id, mark)) STRICT, WITHOUT ROWID;
+    CREATE INDEX uploads_by_received_at ON uploads (received_at);
+    CREATE TABLE chosen_ids (event_id BLOB PRIMARY KEY, fingerprint TEXT NOT NULL, chosen_at INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID;
+    CREATE INDEX chosen_ids_by_chosen_at ON chosen_ids (chosen_at);
+    PRAGMA user_version = 2;
+"];
 
 /// A handle on the thread.
 #[derive(Clone, Debug)]
 pub(super) struct Sqlite {
     requests: mpsc::Sender<Request>,
+    /// How long a durable upload is known to repeats.
+    window: Duration,
 }
 
 enum Request {
@@ -48,8 +67,8 @@ type Job = Box<dyn FnOnce(&Connection) -> (bool, Reply) + Send>;
 type Reply = Box<dyn FnOnce(Result<(), StateError>) + Send>;
 
 impl Sqlite {
-    /// Opens or makes the file at `path`.
-    pub(super) async fn open(path: &Path) -> Result<Self, StateError> {
+    /// Opens or makes the file at `path`. `window` is `dedupe.window`.
+    pub(super) async fn open(path: &Path, window: Duration) -> Result<Self, StateError> {
         let (requests, queue) = mpsc::channel(limits::STATE_QUEUE_REQUESTS_MAX);
         let (opened, open) = oneshot::channel();
         let path = path.to_owned();
@@ -63,13 +82,14 @@ impl Sqlite {
         });
         spawned.map_err(|error| StateError::Away(error.to_string()))?;
         open.await.map_err(|_| stopped())??;
-        Ok(Self { requests })
+        Ok(Self { requests, window })
     }
 
     pub(super) async fn accept(&self, notes: Vec<AcceptedNote>) -> Result<(), StateError> {
         self.run(Durability::Process, move |connection| {
             for note in &notes {
                 accept(connection, note)?;
+                repeats::remember(connection, note)?;
             }
             Ok(())
         })
@@ -140,13 +160,32 @@ impl Sqlite {
         .await
     }
 
-    /// Forgets outcomes and counts of tries from before `oldest`, in small transactions.
+    /// Forgets outcomes, counts of tries and chosen ids from before `oldest`, and uploads whose window is over, in small
+    /// transactions.
     pub(super) async fn prune(&self, oldest: Timestamp) -> Result<(), StateError> {
-        let oldest = oldest.as_second();
-        for delete in [
-            "DELETE FROM events WHERE event_id IN (SELECT event_id FROM events WHERE finished_at < ?1 LIMIT ?2)",
-            "DELETE FROM attempts WHERE event_id IN (SELECT event_id FROM attempts WHERE begun_at < ?1 LIMIT ?2)",
+        let oldest_upload = Timestamp::now()
+            .checked_sub(self.window)
+            .unwrap_or(Timestamp::MIN);
+        for (delete, oldest) in [
+            (
+                "DELETE FROM events WHERE event_id IN (SELECT event_id FROM events WHERE finished_at < ?1 LIMIT ?2)",
+                oldest,
+            ),
+            (
+                "DELETE FROM attempts WHERE event_id IN (SELECT event_id FROM attempts WHERE begun_at < ?1 LIMIT ?2)",
+                oldest,
+            ),
+            (
+                "DELETE FROM chosen_ids WHERE event_id IN (SELECT event_id FROM chosen_ids WHERE chosen_at < ?1 LIMIT ?2)",
+                oldest,
+            ),
+            (
+                "DELETE FROM uploads WHERE (project_id, mark) IN
+                     (SELECT project_id, mark FROM uploads WHERE received_at < ?1 LIMIT ?2)",
+                oldest_upload,
+            ),
         ] {
+            let oldest = oldest.as_second();
             let rows_max = limits::STATE_PRUNE_ROWS_MAX;
             let prune = move |connection: &Connection| {
                 Ok(connection.execute(delete, params![oldest, rows_max])?)
@@ -201,8 +240,9 @@ fn connect(path: &Path) -> Result<Connection, StateError> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         let schema = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let version = schema.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if version == 0 {
-            schema.execute_batch(SCHEMA)?;
+        let missing = SCHEMAS.iter().skip(usize::try_from(version).unwrap_or(0));
+        for added in missing {
+            schema.execute_batch(added)?;
         }
         schema.commit()?;
         Ok((connection, version))
@@ -354,10 +394,13 @@ mod tests {
     use super::*;
     use crate::outcome::{Failure, Verdict};
 
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
     fn outcome(verdict: Verdict) -> Outcome {
         Outcome {
             event_id: EventId::random(),
             project_id: ProjectId::new(1).expect("not zero"),
+            attached_to: None,
             verdict,
             received_at: Timestamp::now(),
             finished_at: Timestamp::now(),
@@ -368,7 +411,7 @@ mod tests {
     }
 
     async fn open(dir: &tempfile::TempDir) -> Result<Sqlite, StateError> {
-        Sqlite::open(&dir.path().join("made").join("state.db")).await
+        Sqlite::open(&dir.path().join("made").join("state.db"), DAY).await
     }
 
     #[tokio::test]
@@ -459,8 +502,9 @@ mod tests {
     async fn a_file_of_a_newer_version_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = open(&dir).await.expect("opens");
-        let newer =
-            |connection: &Connection| Ok(connection.pragma_update(None, "user_version", 2)?);
+        let newer = |connection: &Connection| {
+            Ok(connection.pragma_update(None, "user_version", SCHEMA_VERSION + 1)?)
+        };
         store
             .run(Durability::Machine, newer)
             .await
@@ -470,9 +514,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_of_the_first_version_is_brought_up_to_date_and_keeps_what_it_knows() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("made")).expect("a directory");
+        let path = dir.path().join("made").join("state.db");
+        let old = Connection::open(&path).expect("opens");
+        old.execute_batch(SCHEMAS[0]).expect("the first version");
+        old.execute("INSERT INTO project_keys VALUES ('1', 'abc')", [])
+            .expect("a key");
+        drop(old);
+        let store = open(&dir).await.expect("opens");
+        let project = ProjectId::new(1).expect("not zero");
+        let key = store.project_key(project).await.expect("a key");
+        assert_eq!(key.as_str(), "abc");
+        assert_eq!(store.keys().await.expect("a table"), []);
+        store.close().await;
+        open(&dir).await.expect("opens again");
+    }
+
+    #[tokio::test]
     async fn a_directory_that_cannot_be_is_named_with_its_key() {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        let error = Sqlite::open(&file.path().join("state.db"))
+        let error = Sqlite::open(&file.path().join("state.db"), DAY)
             .await
             .expect_err("no directory");
         assert!(

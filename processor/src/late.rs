@@ -1,0 +1,83 @@
+//! Files that came after their crash: they go to its folder, and a list of them beside its report, which stays as it is.
+
+use serde::Deserialize;
+use shared::content::Content;
+use shared::id::EventId;
+use shared::outcome::{Failure, Verdict};
+use shared::report::ReportAttachment;
+use shared::state::EventStatus;
+use shared::storage::EventFolder;
+
+use crate::intake::Assembled;
+use crate::pipeline::{Fate, Pipeline, again, corruption};
+
+/// The one field of an event that says that it is none.
+#[derive(Deserialize)]
+struct Late {
+    attached_to: Option<EventId>,
+}
+
+impl Assembled {
+    /// The crash whose files these are, when they are no crash of their own.
+    pub(crate) fn attached_to(&self) -> Option<EventId> {
+        let late: Result<Late, _> = serde_json::from_slice(&self.envelope.event);
+        late.ok()?.attached_to
+    }
+}
+
+impl Pipeline {
+    /// Stores what came of the files. One that is not whole fails the upload, whose only purpose it was; the others are
+    /// kept all the same.
+    pub(crate) async fn attach(&self, assembled: &Assembled, event: EventId) -> Fate {
+        let envelope = &assembled.envelope;
+        let folder = self.folder_of(assembled, event).await;
+        let mut lost: Option<Failure> = assembled
+            .incomplete
+            .first()
+            .map(|incomplete| incomplete.failure.clone());
+        let mut stored: Vec<ReportAttachment> = Vec::new();
+        for (n, attachment) in envelope.attachments.iter().enumerate() {
+            match corruption(attachment).await {
+                Some(corrupt) => {
+                    lost.get_or_insert(Failure::CorruptAttachment(corrupt));
+                }
+                None => {
+                    let path = folder.late_attachment(envelope.event_id, n, &attachment.name);
+                    stored.push(self.store(attachment, path).await);
+                }
+            }
+        }
+        // INVARIANT: attachments are texts and numbers under text keys, which always make JSON.
+        let list = serde_json::to_vec(&stored).expect("lists encode");
+        let list = Content::from(list);
+        again("listing late files", || {
+            self.storage
+                .store(folder.late_list(envelope.event_id), &list)
+        })
+        .await;
+        Fate {
+            verdict: lost.map_or(Verdict::Processed, Verdict::Failed),
+            attempts: 0,
+            report: None,
+        }
+    }
+
+    /// The crash's folder; while the crash itself has not come, the one it would have today.
+    async fn folder_of(&self, assembled: &Assembled, event_id: EventId) -> EventFolder {
+        let envelope = &assembled.envelope;
+        let project_id = envelope.project_id;
+        let status = again("looking up the crash of late files", || {
+            self.state.status(project_id, event_id)
+        });
+        let received_at = match status.await {
+            Some(EventStatus::Accepted { received_at }) => received_at,
+            Some(EventStatus::Finished(outcome)) => outcome.received_at,
+            None => envelope.received_at,
+        };
+        EventFolder {
+            project_id,
+            received_at,
+            event_id,
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! A bounded upload becomes a validated envelope: the dump checked, what was said about the crash put together.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use shared::config::{Keep, PrivacyConfig};
+use shared::envelope::{Attachment, AttachmentKind, Envelope, OVERFLOWED_EVENT};
+use shared::id::{AttachmentId, EventId, ProjectId};
+use shared::privacy::scrub_payload;
+use shared::report::EventPayload;
+use shared::spool::Draft;
+
+use crate::body::Received;
+use crate::budget::MemoryPermit;
+use crate::error::Rejection;
+use crate::event_data::{Field, Merged, Source, merge};
+use crate::file_name::sanitize;
+use crate::limits::EVENT_DATA_BYTES_MAX;
+use crate::read::MINIDUMP_PART;
+use crate::unreal::context::event_from_context;
+use crate::upload::{EventData, File, Role, Upload};
+use crate::validate::check_minidump;
+
+/// The dump's name when the client gave none.
+const MINIDUMP_NAME: &str = "minidump.dmp";
+const ATTACHMENT_NAME: &str = "attachment";
+/// The name of an event item that had to be kept as a file.
+const EVENT_NAME: &str = "event.json";
+
+/// Who sends, and where.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The id that the crash gets.
+    pub event_id: EventId,
+    /// The project that the key was checked for.
+    pub project_id: ProjectId,
+    /// The client's address, without port.
+    pub remote_addr: Option<String>,
+}
+
+/// What a request says besides the files and fields of its body.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Sentry's name of the sending program, `name/version`.
+    pub sdk: Option<String>,
+    /// The client's own id of the event.
+    pub event_id: Option<EventId>,
+    /// The event that came before, whose files these are.
+    pub attached_to: Option<EventId>,
+    /// Who sends, as the request's address says: product, version and guid, for what the form does not say.
+    pub identity: Vec<(String, String)>,
+    /// Who was at the machine: the user id of Unreal Engine's uploader.
+    pub unreal_user: Option<String>,
+    /// What was odd.
+    pub warnings: Vec<String>,
+}
+
+/// Whether there can be an upload without a minidump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// There cannot, and it has to be sound.
+    Minidump,
+    /// What was said about a crash is enough.
+    Anything,
+}
+
+/// A validated upload and what keeps it until it is durable.
+#[derive(Debug)]
+pub struct Validated {
+    /// The upload. Its event is empty: `payload` becomes it.
+    pub envelope: Envelope,
+    /// What was said about the crash.
+    pub payload: EventPayload,
+    /// The client's own id of it.
+    pub client_event_id: Option<EventId>,
+    /// By what the same upload is known again: the hash of its minidump, or of all that it says.
+    pub fingerprint: Option<blake3::Hash>,
+    /// Its place in the spool, with the file it is in when it went to one.
+    pub draft: Draft,
+    /// The memory it holds.
+    pub permit: MemoryPermit,
+}
+
+/// Checks an upload and makes it an envelope; `None` when there is nothing in it to keep.
+///
+/// # Errors
+/// [`Rejection`] for a dump that is missing or none.
+pub(crate) async fn seal(
+    mut upload: Upload,
+    mut told: Told,
+    need: Need,
+    sender: Sender,
+    privacy: &PrivacyConfig,
+) -> Result<Option<Validated>, Rejection> {
+    let dump = find_dump(&mut upload, need, &mut told.warnings)?;
+    if upload.files.is_empty() && upload.fields.is_empty() {
+        return Ok(None);
+    }
+    let fingerprint = fingerprint(&upload, dump, &told);
+    let sources = read_sources(&upload, &mut told).await?;
+    let (indices, sources): (Vec<usize>, Vec<Source>) = sources.into_iter().unzip();
+    let mut fields = std::mem::take(&mut upload.fields);
+    fields.extend(identity(&fields, std::mem::take(&mut told.identity)));
+    let says_nothing = sources.is_empty() && fields.is_empty() && dump.is_none();
+    let Merged {
+        mut payload,
+        event_id,
+        damaged,
+    } = merge(sources, fields, told.sdk, told.warnings);
+    payload.attached_to = told.attached_to.or_else(|| {
+        // Files alone, with the id of an event: they belong to one that comes, or came, on its own.
+        told.event_id.filter(|_| says_nothing)
+    });
+    scrub_payload(&mut payload, privacy);
+    let unread: Vec<usize> = damaged.into_iter().map(|at| indices[at]).collect();
+    let files = upload.files.into_iter().enumerate();
+    let kept = files.filter(|(at, file)| match file.head.role {
+        Role::EventData(data) => data.is_kept() || unread.contains(at),
+        Role::Minidump | Role::Attachment(_) => true,
+    });
+    let attachments = kept.map(|(at, file)| attachment(file, Some(at) == dump, &upload.received));
+    let envelope = Envelope {
+        event_id: sender.event_id,
+        project_id: sender.project_id,
+        received_at: Timestamp::now(),
+        remote_addr: match privacy.client_address {
+            Keep::Keep => sender.remote_addr,
+            Keep::Drop => None,
+        },
+        attachments: attachments.collect(),
+        event: Bytes::new(),
+    };
+    let client_event_id = match payload.attached_to {
+        Some(_) => None,
+        None => told.event_id.or(event_id),
+    };
+    let (draft, permit) = upload.received.into_keep();
+    Ok(Some(Validated {
+        envelope,
+        payload,
+        client_event_id,
+        fingerprint: Some(fingerprint),
+        draft,
+        permit,
+    }))
+}
+
+/// Where the dump is among the files, when there is a sound one.
+fn find_dump(
+    upload: &mut Upload,
+    need: Need,
+    warnings: &mut Vec<String>,
+) -> Result<Option<usize>, Rejection> {
+    let dump = upload
+        .files
+        .iter()
+        .position(|file| file.head.role == Role::Minidump);
+    let Some(at) = dump else {
+        return match need {
+            Need::Minidump => Err(missing_minidump(upload)),
+            Need::Anything => Ok(None),
+        };
+    };
+    let file = &mut upload.files[at];
+    match (check_minidump(&file.start, file.run.bytes), need) {
+        (Ok(odd), _) => {
+            warnings.extend(odd);
+            Ok(Some(at))
+        }
+        (Err(error), Need::Minidump) => Err(error.into()),
+        (Err(error), Need::Anything) => {
+            // What was said about the crash is not lost for it.
+            warnings.push(format!(
+                "the attachment that should be the minidump is kept as a file: {error}"
+            ));
+            file.head.role = Role::Attachment(AttachmentKind::Plain);
+            Ok(None)
+        }
+    }
+}
+
+/// What the request's address says about its sender and the form does not.
+fn identity(fields: &[Field], said: Vec<(String, String)>) -> Vec<Field> {
+    let has = |name: &str| fields.iter().any(|(field, _)| field == name);
+    let said = said.into_iter().filter(|(name, _)| match name.as_str() {
+        "product" => !has("prod") && !has("product"),
+        "version" => !has("ver") && !has("version"),
+        name => !has(name),
+    });
+    said.map(|(name, value)| (name, value.into_bytes()))
+        .collect()
+}
+
+fn missing_minidump(upload: &Upload) -> Rejection {
+    let field = upload.fields.iter().any(|(name, _)| name == MINIDUMP_PART);
+    let found = if field {
+        "it without a file name, which makes it a form field".to_owned()
+    } else {
+        let (files, fields) = (upload.files.len(), upload.fields.len());
+        format!("{files} other files and {fields} form fields")
+    };
+    Rejection::MissingMinidump { found }
+}
+
+/// Of the dump; without one, of everything there is, and of the event that it is said to be about.
+fn fingerprint(upload: &Upload, dump: Option<usize>, told: &Told) -> blake3::Hash {
+    if let Some(at) = dump {
+        return upload.files[at].blake3;
+    }
+    let mut all = blake3::Hasher::new();
+    for event in [told.event_id, told.attached_to] {
+        all.update(event.map_or([0; 16], |event| *event.as_bytes()).as_slice());
+    }
+    for file in &upload.files {
+        all.update(file.blake3.as_bytes());
+    }
+    for (name, value) in &upload.fields {
+        all.update(blake3::hash(name.as_bytes()).as_bytes());
+        all.update(blake3::hash(value).as_bytes());
+    }
+    all.finalize()
+}
+
+/// The files that say something about the crash, each with its index among all files.
+async fn read_sources(upload: &Upload, told: &mut Told) -> Result<Vec<(usize, Source)>, Rejection> {
+    let mut sources = Vec::new();
+    let mut unreal: (Option<(usize, Bytes)>, Option<Bytes>) = (None, None);
+    for (at, file) in upload.files.iter().enumerate() {
+        let Role::EventData(data) = file.head.role else {
+            continue;
+        };
+        let Some(bytes) = read_source(upload, file, data).await? else {
+            let name = file.head.name.as_deref().unwrap_or(fallback_name(file));
+            told.warnings.push(format!(
+                "{} is kept as a file and not read: expected at most {EVENT_DATA_BYTES_MAX} bytes, found {}",
+                sanitize(name, EVENT_NAME),
+                file.run.bytes
+            ));
+            continue;
+        };
+        match data {
+            EventData::Item => sources.push((at, Source::EventJson(bytes))),
+            EventData::UserReport => sources.push((at, Source::UserReport(bytes))),
+            EventData::Event => sources.push((at, Source::EventMsgpack(bytes))),
+            EventData::Breadcrumbs => sources.push((at, Source::Breadcrumbs(bytes))),
+            EventData::Extra => sources.push((at, Source::Extra(bytes))),
+            EventData::UnrealContext => unreal.0 = Some((at, bytes)),
+            EventData::UnrealLog => unreal.1 = Some(bytes),
+        }
+    }
+    if let (Some((at, context)), log) = unreal {
+        let user = told.unreal_user.as_deref();
+        let (event, warnings) = event_from_context(&context, log.as_deref(), user);
+        told.warnings.extend(warnings);
+        sources.push((at, Source::Event(event)));
+    }
+    Ok(sources)
+}
+
+/// A file's bytes, when they are few enough. Of a log the last ones are: they are nearest to the crash.
+async fn read_source(
+    upload: &Upload,
+    file: &File,
+    data: EventData,
+) -> Result<Option<Bytes>, Rejection> {
+    let content = upload.received.content(file.run);
+    let surplus = content.len().saturating_sub(EVENT_DATA_BYTES_MAX as u64);
+    if surplus > 0 && data != EventData::UnrealLog {
+        return Ok(None);
+    }
+    let bytes = (content.len() - surplus) as usize;
+    if content.is_in_memory() {
+        return Ok(content.read(surplus, bytes).ok());
+    }
+    let read = tokio::task::spawn_blocking(move || content.read(surplus, bytes));
+    let read = read.await.map_err(|_| Rejection::Stopping)?;
+    read.map(Some).map_err(Rejection::Unreadable)
+}
+
+fn fallback_name(file: &File) -> &'static str {
+    match file.head.role {
+        Role::Minidump => MINIDUMP_NAME,
+        Role::EventData(EventData::Item) => EVENT_NAME,
+        Role::EventData(EventData::Event) => "__sentry-event",
+        Role::EventData(EventData::Breadcrumbs) => "__sentry-breadcrumb",
+        Role::EventData(
+            EventData::UserReport
+            | EventData::Extra
+            | EventData::UnrealContext
+            | EventData::UnrealLog,
+        )
+        | Role::Attachment(_) => ATTACHMENT_NAME,
+    }
+}
+
+fn attachment(file: File, is_dump: bool, received: &Received) -> Attachment {
+    let fallback = fallback_name(&file);
+    let mut name = sanitize(file.head.name.as_deref().unwrap_or_default(), fallback);
+    if name == OVERFLOWED_EVENT {
+        // Ours alone: the processor takes such a file for the event.
+        name = EVENT_NAME.to_owned();
+    }
+    let kind = match file.head.role {
+        Role::Minidump if is_dump => AttachmentKind::Minidump,
+        // There is one dump in a crash; a second is a file of it.
+        Role::Minidump => AttachmentKind::Plain,
+        Role::EventData(data) => data.kind(),
+        Role::Attachment(kind) => kind,
+    };
+    Attachment {
+        id: AttachmentId::random(),
+        name,
+        content_type: file.head.content_type,
+        kind,
+        content: received.content(file.run),
+        blake3: Some(file.blake3),
+    }
+}
