@@ -4,6 +4,7 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use shared::config::UploadLimits;
+use shared::envelope::AttachmentKind;
 use shared::id::EventId;
 use shared::metrics::Metrics;
 use shared::privacy::PrivacyRules;
@@ -22,7 +23,7 @@ use crate::read::{
 };
 use crate::resumable::Uploads;
 use crate::seal::{Need, Sender, Told, Validated, seal};
-use crate::upload::UploadBuilder;
+use crate::upload::{FileHead, Role, UploadBuilder};
 
 /// Receives uploads. Cloning shares limits and memory.
 #[derive(Clone, Debug)]
@@ -177,7 +178,8 @@ impl Intake {
                 told.sdk = told.sdk.or(items.sdk);
                 told.event_id = items.event_id;
                 told.warnings.extend(items.warnings);
-                self.resolve(&sender, items.references, &mut upload).await?;
+                let odd = self.resolve(&sender, items.references, &mut upload);
+                told.warnings.extend(odd.await?);
                 Need::Anything
             }
             Format::Unreal => {
@@ -217,25 +219,38 @@ impl Intake {
         Ok((reader, reading))
     }
 
-    /// Files that were uploaded before take their places among the upload's.
+    /// Files that were uploaded before take their places among the upload's. In the place of one that is not here any more
+    /// its reference is kept: what else the envelope says is not lost for it. What was odd is returned as sentences.
     async fn resolve(
         &self,
         sender: &Sender,
         references: Vec<Reference>,
         upload: &mut UploadBuilder,
-    ) -> Result<(), Rejection> {
-        for reference in references {
-            let mut pieces = self
-                .uploads
-                .fetch(sender.project_id, &reference.json)
-                .await?;
-            upload.begin_file(reference.head)?;
-            while let Some(piece) = pieces.next().await? {
-                upload.append(&piece).await?;
+    ) -> Result<Vec<String>, Rejection> {
+        let mut warnings = Vec::new();
+        for Reference { head, json } in references {
+            match self.uploads.fetch(sender.project_id, &json).await {
+                Ok(mut pieces) => {
+                    upload.begin_file(head)?;
+                    while let Some(piece) = pieces.next().await? {
+                        upload.append(&piece).await?;
+                    }
+                }
+                Err(Rejection::Upload(refusal)) => {
+                    warnings.push(format!(
+                        "a file that was to come first is missing: {refusal}"
+                    ));
+                    upload.begin_file(FileHead {
+                        role: Role::Attachment(AttachmentKind::Plain),
+                        ..head
+                    })?;
+                    upload.append(&json).await?;
+                }
+                Err(rejection) => return Err(rejection),
             }
             upload.end_part();
         }
-        Ok(())
+        Ok(warnings)
     }
 }
 

@@ -25,6 +25,7 @@ const MINIDUMP_NAME: &str = "minidump.dmp";
 const ATTACHMENT_NAME: &str = "attachment";
 /// The name of an event item that had to be kept as a file.
 const EVENT_NAME: &str = "event.json";
+const USER_REPORT_NAME: &str = "user_report.json";
 
 /// Who sends, and where.
 #[derive(Clone, Debug)]
@@ -91,6 +92,7 @@ pub(crate) async fn seal(
     sender: Sender,
     privacy: &PrivacyConfig,
 ) -> Result<Option<Validated>, Rejection> {
+    let is_about_another = is_about_another(&upload);
     let dump = find_dump(&mut upload, need, &mut told.warnings)?;
     if upload.files.is_empty() && upload.fields.is_empty() {
         return Ok(None);
@@ -100,21 +102,22 @@ pub(crate) async fn seal(
     let (indices, sources): (Vec<usize>, Vec<Source>) = sources.into_iter().unzip();
     let mut fields = std::mem::take(&mut upload.fields);
     fields.extend(identity(&fields, std::mem::take(&mut told.identity)));
-    let says_nothing = sources.is_empty() && fields.is_empty() && dump.is_none();
     let Merged {
         mut payload,
         event_id,
         damaged,
     } = merge(sources, fields, told.sdk, told.warnings);
-    payload.attached_to = told.attached_to.or_else(|| {
-        // Files alone, with the id of an event: they belong to one that comes, or came, on its own.
-        told.event_id.filter(|_| says_nothing)
-    });
+    payload.attached_to = told
+        .attached_to
+        .or_else(|| told.event_id.filter(|_| is_about_another));
     scrub_payload(&mut payload, privacy);
-    let unread: Vec<usize> = damaged.into_iter().map(|at| indices[at]).collect();
+    let in_event = |file: usize| {
+        let source = indices.iter().position(|source| *source == file);
+        payload.attached_to.is_none() && source.is_some_and(|source| !damaged.contains(&source))
+    };
     let files = upload.files.into_iter().enumerate();
     let kept = files.filter(|(at, file)| match file.head.role {
-        Role::EventData(data) => data.is_kept() || unread.contains(at),
+        Role::EventData(data) => data.is_kept() || !in_event(*at),
         Role::Minidump | Role::Attachment(_) => true,
     });
     let attachments = kept.map(|(at, file)| attachment(file, Some(at) == dump, &upload.received));
@@ -142,6 +145,17 @@ pub(crate) async fn seal(
         draft,
         permit,
     }))
+}
+
+/// Whether there are only files and user reports: with the id of an event, they belong to one that comes, or came, on its
+/// own.
+fn is_about_another(upload: &Upload) -> bool {
+    let is_beside = |file: &File| match file.head.role {
+        Role::EventData(data) => data == EventData::UserReport,
+        Role::Attachment(_) => true,
+        Role::Minidump => false,
+    };
+    upload.fields.is_empty() && upload.files.iter().all(is_beside)
 }
 
 /// Where the dump is among the files, when there is a sound one.
@@ -239,7 +253,9 @@ async fn read_sources(upload: &Upload, told: &mut Told) -> Result<Vec<(usize, So
         };
         match data {
             EventData::Item => sources.push((at, Source::EventJson(bytes))),
-            EventData::UserReport => sources.push((at, Source::UserReport(bytes))),
+            EventData::UserReport | EventData::Feedback => {
+                sources.push((at, Source::UserReport(bytes)));
+            }
             EventData::Event => sources.push((at, Source::EventMsgpack(bytes))),
             EventData::Breadcrumbs => sources.push((at, Source::Breadcrumbs(bytes))),
             EventData::Extra => sources.push((at, Source::Extra(bytes))),
@@ -280,10 +296,11 @@ fn fallback_name(file: &File) -> &'static str {
     match file.head.role {
         Role::Minidump => MINIDUMP_NAME,
         Role::EventData(EventData::Item) => EVENT_NAME,
+        Role::EventData(EventData::UserReport) => USER_REPORT_NAME,
         Role::EventData(EventData::Event) => "__sentry-event",
         Role::EventData(EventData::Breadcrumbs) => "__sentry-breadcrumb",
         Role::EventData(
-            EventData::UserReport
+            EventData::Feedback
             | EventData::Extra
             | EventData::UnrealContext
             | EventData::UnrealLog,

@@ -50,8 +50,10 @@ pub enum Role {
 pub enum EventData {
     /// An envelope's event item: JSON.
     Item,
-    /// An envelope's user report or feedback: JSON.
+    /// An envelope's user report, about an event with the envelope's id: JSON.
     UserReport,
+    /// An envelope's feedback, an event of its own: JSON.
+    Feedback,
     /// The file `__sentry-event`: msgpack.
     Event,
     /// The files `__sentry-breadcrumb1` and `2`: msgpack.
@@ -69,7 +71,12 @@ impl EventData {
     #[must_use]
     pub fn is_kept(self) -> bool {
         match self {
-            Self::Item | Self::UserReport | Self::Event | Self::Breadcrumbs | Self::Extra => false,
+            Self::Item
+            | Self::UserReport
+            | Self::Feedback
+            | Self::Event
+            | Self::Breadcrumbs
+            | Self::Extra => false,
             Self::UnrealContext | Self::UnrealLog => true,
         }
     }
@@ -80,7 +87,7 @@ impl EventData {
         match self {
             Self::Item | Self::Event => AttachmentKind::EventPayload,
             Self::Breadcrumbs => AttachmentKind::Breadcrumbs,
-            Self::UserReport | Self::Extra => AttachmentKind::Plain,
+            Self::UserReport | Self::Feedback | Self::Extra => AttachmentKind::Plain,
             Self::UnrealContext => AttachmentKind::from(UNREAL_CONTEXT),
             Self::UnrealLog => AttachmentKind::from(UNREAL_LOG),
         }

@@ -177,3 +177,56 @@ fn post_form(stack: &Stack, path: &str, form: Form) -> Response {
         .header("Content-Type", &Form::content_type())
         .send(stack.listen())
 }
+
+#[test]
+fn a_user_report_and_files_alone_belong_to_the_event_they_name() {
+    let stack = Plan::standalone().start();
+    let id = stack.upload(&dumps::unique());
+    stack.report(&id);
+    let envelope = format!(
+        "{{\"event_id\":\"{id}\"}}\n{{\"type\":\"user_report\"}}\n{{\"comments\":\"I pressed save\"}}\n\
+         {{\"type\":\"attachment\",\"filename\":\"a.log\"}}\na log"
+    );
+    let answer = Request::post(format!("/api/1/envelope/?sentry_key={KEY}"), envelope);
+    assert_eq!(answer.send(stack.listen()).status, 200);
+    let event = wait::until("the late files", FATE_DEADLINE, || {
+        let event = stack.event(&id).json();
+        let files = event["late_attachments"].as_array().map_or(0, Vec::len);
+        if files == 2 {
+            Ok(event)
+        } else {
+            Err(event.to_string())
+        }
+    });
+    assert_eq!(event["late_attachments"][0]["name"], "user_report.json");
+    assert_eq!(event["late_attachments"][1]["name"], "a.log");
+    stack.finish(2, 0);
+}
+
+#[test]
+fn a_reference_to_nothing_costs_a_warning_and_not_the_event() {
+    let stack = Plan::standalone().start();
+    let reference = format!(
+        r#"{{"location":"/api/1/upload/{}/"}}"#,
+        uuid::Uuid::new_v4()
+    );
+    let envelope = format!(
+        "{{}}\n{{\"type\":\"event\"}}\n{{\"release\":\"a@1\"}}\n{{\"type\":\"attachment\",\"filename\":\"a.dmp\",\
+         \"attachment_type\":\"event.minidump\",\"content_type\":\"application/vnd.sentry.attachment-ref+json\",\"length\":{}}}\n{reference}",
+        reference.len()
+    );
+    let answer = Request::post(format!("/api/1/envelope/?sentry_key={KEY}"), envelope);
+    let answer = answer.send(stack.listen());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let id = answer.json()["id"].as_str().expect("an id").to_owned();
+    let id = uuid::Uuid::parse_str(&id).expect("an id").to_string();
+    let report = stack.report(&id);
+    assert_eq!(report["release"], "a@1");
+    assert_eq!(report["attachments"][0]["name"], "a.dmp");
+    let warnings = report["processing"]["warnings"].to_string();
+    assert!(
+        warnings.contains("a file that was to come first"),
+        "{warnings}"
+    );
+    stack.finish(1, 0);
+}

@@ -117,7 +117,8 @@ impl Reading<'_> {
     fn begin(&mut self, head: ItemHead) -> Result<(), Rejection> {
         let role = match head.kind {
             ItemKind::Event => Role::EventData(EventData::Item),
-            ItemKind::UserReport | ItemKind::Feedback => Role::EventData(EventData::UserReport),
+            ItemKind::UserReport => Role::EventData(EventData::UserReport),
+            ItemKind::Feedback => Role::EventData(EventData::Feedback),
             ItemKind::Attachment => attachment_role(head.attachment_type.as_deref()),
             ItemKind::Other(kind) => {
                 self.items.others.push(kind);
