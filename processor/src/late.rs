@@ -8,8 +8,9 @@ use shared::report::ReportAttachment;
 use shared::state::EventStatus;
 use shared::storage::EventFolder;
 
+use crate::files::corruption;
 use crate::intake::Assembled;
-use crate::pipeline::{Fate, Pipeline, again, corruption};
+use crate::pipeline::{Fate, Pipeline, again};
 
 /// The one field of an event that says that it is none.
 #[derive(Deserialize)]

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod dead_letter;
+mod files;
 mod identity;
 mod intake;
 mod late;

@@ -11,13 +11,14 @@ use shared::config::{KeepMinidump, PrivacyConfig};
 use shared::content::Content;
 use shared::envelope::{Attachment, AttachmentKind};
 use shared::metrics::{Metrics, Stage};
-use shared::outcome::{CorruptAttachment, Failure, Outcome, Verdict};
+use shared::outcome::{Failure, Outcome, Verdict};
 use shared::privacy::PrivacyRules;
 use shared::report::{CrashDetails, Processing, Report, ReportAttachment};
 use shared::state::{Finished, State};
 use shared::storage::{EventFolder, Storage, StoragePath};
 use tokio::time::sleep;
 
+use crate::files::{ReportFiles, corruption};
 use crate::intake::{Assembled, Delivery, Incomplete};
 use crate::parser::ParserPool;
 use crate::publish::Publisher;
@@ -27,8 +28,6 @@ use crate::report;
 const PARSER_NAME: &str = "rust-minidump 0.27";
 /// First and longest wait before storage, parser, topics or state are tried again.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// What is hashed at once.
-const HASH_PIECE_BYTES: usize = 1 << 20;
 
 /// What an event passes through.
 pub(crate) struct Pipeline {
@@ -288,110 +287,6 @@ fn outcome(
         partition,
         offset: partition.map(|_| assembled.offset),
     }
-}
-
-/// The files as the report lists them, and what is odd about them.
-#[derive(Default)]
-struct ReportFiles {
-    stored: Vec<ReportAttachment>,
-    warnings: Vec<String>,
-}
-
-impl ReportFiles {
-    /// The raw dump that its project does not want stored.
-    fn note_not_kept(&mut self, minidump: &Attachment, setting: &str) {
-        self.warnings.push(format!(
-            "the minidump is not stored: privacy.minidump = {setting:?}"
-        ));
-        self.stored.push(ReportAttachment {
-            name: minidump.name.clone(),
-            kind: minidump.kind.to_string(),
-            size: minidump.content.len(),
-            sha256: None,
-            path: None,
-            missing: None,
-        });
-    }
-
-    /// An attachment besides the minidump that is not whole costs a warning, not the report.
-    fn note_incomplete(&mut self, kind: &AttachmentKind, failure: &Failure) {
-        let (name, size, missing, warning) = match failure {
-            Failure::MissingChunks(attachments) => {
-                let Some(missing) = attachments.first() else {
-                    return;
-                };
-                let warning = format!(
-                    "attachment {:?} is not stored: chunks {:?} of {} never came",
-                    missing.attachment, missing.missing, missing.expected_chunks
-                );
-                (
-                    missing.attachment.clone(),
-                    missing.expected_bytes,
-                    Some(missing.clone()),
-                    warning,
-                )
-            }
-            Failure::CorruptAttachment(corrupt) => {
-                let CorruptAttachment {
-                    attachment,
-                    check,
-                    expected,
-                    found,
-                } = corrupt;
-                let warning = format!(
-                    "attachment {attachment:?} is not stored: expected {check} {expected}, found {found}"
-                );
-                (attachment.clone(), 0, None, warning)
-            }
-            Failure::UnreadableMinidump { .. }
-            | Failure::ParserCrashed { .. }
-            | Failure::ParserTimeout { .. }
-            | Failure::ParserOutOfMemory { .. } => return,
-        };
-        self.warnings.push(warning);
-        self.stored.push(ReportAttachment {
-            name,
-            kind: kind.to_string(),
-            size,
-            sha256: None,
-            path: None,
-            missing,
-        });
-    }
-}
-
-/// Compares an attachment with the hash it was received under.
-pub(crate) async fn corruption(attachment: &Attachment) -> Option<CorruptAttachment> {
-    let expected = attachment.blake3?;
-    let content = attachment.content.clone();
-    let hash = move || {
-        let mut hasher = blake3::Hasher::new();
-        for piece in content.pieces(HASH_PIECE_BYTES) {
-            match piece {
-                Ok(piece) => hasher.update(&piece),
-                Err(error) => return Err(error.to_string()),
-            };
-        }
-        Ok(hasher.finalize())
-    };
-    let found = if attachment.content.is_in_memory() {
-        hash()
-    } else {
-        tokio::task::spawn_blocking(hash)
-            .await
-            .unwrap_or_else(|error| Err(error.to_string()))
-    };
-    let found = match found {
-        Ok(found) if found == expected => return None,
-        Ok(found) => found.to_hex().to_string(),
-        Err(unreadable) => unreadable,
-    };
-    Some(CorruptAttachment {
-        attachment: attachment.name.clone(),
-        check: "blake3".into(),
-        expected: expected.to_hex().to_string(),
-        found,
-    })
 }
 
 /// Does something until it succeeds. What cannot succeed for the event's own sake is not an error here but a verdict.
