@@ -488,3 +488,13 @@ proptest! {
         }
     }
 }
+
+/// Found by fuzzing: as text within text within text, such names grew twice as long with every level.
+#[test]
+fn maps_as_names_of_maps_cost_no_more_than_they_are_long() {
+    let mut bytes = vec![0x81; 60];
+    bytes.extend(b"\xa1k\x01".repeat(61));
+    let (values, _) = super::msgpack::read_all(&bytes, &mut 1000);
+    let written = serde_json::to_vec(&values).expect("JSON");
+    assert!(written.len() < 10_000, "{} bytes", written.len());
+}

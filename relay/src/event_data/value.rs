@@ -9,6 +9,9 @@ use shared::limits::EVENT_DEPTH_MAX;
 
 use crate::limits::{BINARY_SHOWN_BYTES_MAX, EVENT_VALUES_MAX};
 
+/// The name of a value whose own is a list or a map.
+const NESTED_NAME: &str = "(a name that is no text)";
+
 /// Reads JSON; each value takes one of `values_left`.
 pub(super) fn read_json(bytes: &[u8], values_left: &mut usize) -> Result<Value, String> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
@@ -117,14 +120,11 @@ impl<'de> Visitor<'de> for Bounded<'_> {
         let mut map = Map::new();
         while let Some(name) = entries.next_key_seed(self.within()?)? {
             let value = entries.next_value_seed(self.within()?)?;
-            // Msgpack's keys may be anything.
+            // Msgpack's keys may be anything. A map within a key within a key would be escaped twice as long each time.
             let name = match name {
                 Value::String(name) => name,
-                name @ (Value::Null
-                | Value::Bool(_)
-                | Value::Number(_)
-                | Value::Array(_)
-                | Value::Object(_)) => name.to_string(),
+                name @ (Value::Null | Value::Bool(_) | Value::Number(_)) => name.to_string(),
+                Value::Array(_) | Value::Object(_) => NESTED_NAME.to_owned(),
             };
             match map.get_mut(&name) {
                 Some(has) => fill_value(has, value),
