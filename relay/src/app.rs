@@ -39,10 +39,11 @@ use crate::resumable::Uploads;
 
 /// What Sentry's clients are told to send and to read.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
-    "x-sentry-auth,x-requested-with,x-forwarded-for,origin,referer,accept,content-type,authentication,authorization,content-encoding,transfer-encoding",
+    "x-sentry-auth,x-requested-with,x-forwarded-for,origin,referer,accept,content-type,authentication,authorization,content-encoding,transfer-encoding,tus-resumable,upload-length,upload-offset,upload-metadata",
 );
-const EXPOSED_HEADERS: HeaderValue =
-    HeaderValue::from_static("x-sentry-error,x-sentry-rate-limits,retry-after");
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
+    "x-sentry-error,x-sentry-rate-limits,retry-after,location,tus-resumable,upload-offset,upload-length",
+);
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, PATCH, POST");
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("3600");

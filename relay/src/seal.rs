@@ -15,7 +15,6 @@ use crate::error::Rejection;
 use crate::event_data::{Field, Merged, Source, merge};
 use crate::file_name::sanitize;
 use crate::limits::EVENT_DATA_BYTES_MAX;
-use crate::read::MINIDUMP_PART;
 use crate::unreal::context::event_from_context;
 use crate::upload::{EventData, File, Role, Upload};
 use crate::validate::check_minidump;
@@ -132,6 +131,10 @@ pub(crate) async fn seal(
         attachments: attachments.collect(),
         event: Bytes::new(),
     };
+    let is_named = dump.is_some()
+        || payload.attached_to.is_some()
+        || event_id.is_some()
+        || told.event_id.is_some();
     let client_event_id = match payload.attached_to {
         Some(_) => None,
         None => told.event_id.or(event_id),
@@ -141,7 +144,8 @@ pub(crate) async fn seal(
         envelope,
         payload,
         client_event_id,
-        fingerprint: Some(fingerprint),
+        // Two events that say the same are two events, but for one that was sent again under its id.
+        fingerprint: is_named.then_some(fingerprint),
         draft,
         permit,
     }))
@@ -164,10 +168,12 @@ fn find_dump(
     need: Need,
     warnings: &mut Vec<String>,
 ) -> Result<Option<usize>, Rejection> {
-    let dump = upload
-        .files
-        .iter()
-        .position(|file| file.head.role == Role::Minidump);
+    let dumps = || {
+        let files = upload.files.iter().enumerate();
+        files.filter(|(_, file)| file.head.role == Role::Minidump)
+    };
+    let sound = dumps().find(|(_, file)| check_minidump(&file.start, file.run.bytes).is_ok());
+    let dump = sound.or_else(|| dumps().next()).map(|(at, _)| at);
     let Some(at) = dump else {
         return match need {
             Need::Minidump => Err(missing_minidump(upload)),
@@ -205,13 +211,8 @@ fn identity(fields: &[Field], said: Vec<(String, String)>) -> Vec<Field> {
 }
 
 fn missing_minidump(upload: &Upload) -> Rejection {
-    let field = upload.fields.iter().any(|(name, _)| name == MINIDUMP_PART);
-    let found = if field {
-        "it without a file name, which makes it a form field".to_owned()
-    } else {
-        let (files, fields) = (upload.files.len(), upload.fields.len());
-        format!("{files} other files and {fields} form fields")
-    };
+    let (files, fields) = (upload.files.len(), upload.fields.len());
+    let found = format!("{files} other files and {fields} form fields");
     Rejection::MissingMinidump { found }
 }
 
@@ -225,6 +226,9 @@ fn fingerprint(upload: &Upload, dump: Option<usize>, told: &Told) -> blake3::Has
         all.update(event.map_or([0; 16], |event| *event.as_bytes()).as_slice());
     }
     for file in &upload.files {
+        // The same bytes may be a report of a user and a log.
+        let head = format!("{:?}", file.head);
+        all.update(blake3::hash(head.as_bytes()).as_bytes());
         all.update(file.blake3.as_bytes());
     }
     for (name, value) in &upload.fields {

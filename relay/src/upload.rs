@@ -8,6 +8,7 @@ use crate::body::{Received, Receiver, Run};
 use crate::error::{Rejection, TooLarge};
 use crate::event_data::Field;
 use crate::limits::{DUMP_HEAD_BYTES, EVENT_ITEMS_MAX, FORM_BYTES_GRANTED, FORM_FIELDS_MAX};
+use crate::validate::check_minidump;
 
 const UNREAL_CONTEXT: &str = "unreal.context";
 const UNREAL_LOG: &str = "unreal.logs";
@@ -226,6 +227,30 @@ impl UploadBuilder {
         if let Some(file) = self.files.last_mut() {
             file.head.role = role(file);
         }
+    }
+
+    /// When the body turns out to be broken and the crash itself is whole, what is broken does not cost it: it becomes a
+    /// sentence, and the part it is in is left out.
+    ///
+    /// # Errors
+    /// What `read` ended with, when that cannot be.
+    pub fn forgive(&mut self, read: Result<(), Rejection>) -> Result<Option<String>, Rejection> {
+        match read {
+            Ok(()) => Ok(None),
+            Err(error @ (Rejection::Multipart(_) | Rejection::Items(_))) if self.has_crash() => {
+                self.part = None;
+                Ok(Some(format!("what follows the crash is not used: {error}")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn has_crash(&self) -> bool {
+        self.files.iter().any(|file| match file.head.role {
+            Role::Minidump => check_minidump(&file.start, file.run.bytes).is_ok(),
+            Role::EventData(data) => data == EventData::Item,
+            Role::Attachment(_) => false,
+        })
     }
 
     /// The files so far.

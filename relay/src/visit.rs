@@ -38,8 +38,8 @@ pub(crate) struct Visit {
 
 /// What a request came to.
 pub(crate) enum Arrival {
-    /// An upload, which is durable.
-    Durable(Receipt),
+    /// An upload, which is durable, and the crash whose files it brought, if it was none itself.
+    Durable(Receipt, Option<EventId>),
     /// It held nothing to keep.
     Nothing(Option<EventId>),
 }
@@ -108,8 +108,9 @@ impl Visit {
         match app.intake.receive(sender, format, delivered, told).await? {
             Taken::Upload(upload) => {
                 let grant = grant.get().cloned().ok_or(KeyRefusal::Missing)?;
+                let about = upload.payload.attached_to;
                 let receipt = publish(app, endpoint, grant, *upload).await?;
-                Ok(Arrival::Durable(receipt))
+                Ok(Arrival::Durable(receipt, about))
             }
             Taken::Nothing(event_id) => Ok(Arrival::Nothing(event_id)),
         }

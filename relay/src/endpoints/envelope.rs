@@ -63,7 +63,7 @@ async fn take(app: &App, visit: &mut Visit, project: &str) -> Result<Response, R
     let told = Told::default();
     let arrival = visit.take(Endpoint::Envelope, project, &grant, format, told);
     let id = match arrival.await? {
-        Arrival::Durable(receipt) => Some(receipt.event_id()),
+        Arrival::Durable(receipt, about) => Some(about.unwrap_or(receipt.event_id())),
         Arrival::Nothing(event_id) => event_id,
     };
     let id = id.map(|id| id.simple());

@@ -40,7 +40,7 @@ async fn take(visit: &mut Visit, project: &str) -> Result<Response, Rejection> {
 /// The upload of a format that always holds one.
 pub(super) fn upload_of(arrival: Arrival) -> Result<Receipt, Rejection> {
     match arrival {
-        Arrival::Durable(receipt) => Ok(receipt),
+        Arrival::Durable(receipt, _) => Ok(receipt),
         Arrival::Nothing(_) => Err(Rejection::NothingToKeep),
     }
 }

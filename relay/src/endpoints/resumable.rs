@@ -9,10 +9,11 @@ use axum::http::header::{CACHE_CONTROL, HeaderName, HeaderValue, LOCATION};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use shared::id::{InvalidId, ProjectId};
+use shared::id::ProjectId;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::auth::sent_keys;
 use crate::decode::Encoding;
 use crate::error::{Rejection, TooLarge};
 use crate::resumable::{Progress, UploadRefusal};
@@ -52,7 +53,7 @@ pub(crate) async fn progress(
     request: Request,
 ) -> Response {
     let (head, body) = request.into_parts();
-    match look(&app, &project, &id).await {
+    match look(&app, &project, &id, &head).await {
         Ok(progress) => ([(CACHE_CONTROL, NO_STORE)], told(progress)).into_response(),
         Err(rejection) => app.refuse(rejection, &head.headers, body),
     }
@@ -60,7 +61,8 @@ pub(crate) async fn progress(
 
 fn begin(app: &App, project: &str, head: &Parts) -> Result<Response, Rejection> {
     let project: ProjectId = project.parse()?;
-    app.keys.check_request(project, &head.uri, &head.headers)?;
+    let grant = app.keys.check_request(project, &head.uri, &head.headers)?;
+    app.quotas.check_early(&grant)?;
     check_version(&head.headers)?;
     let length = text(&head.headers, &UPLOAD_LENGTH);
     let bytes = length.parse().map_err(|_| UploadRefusal::Length {
@@ -88,7 +90,7 @@ async fn bring(
     head: &Parts,
     body: &mut Body,
 ) -> Result<Progress, Rejection> {
-    let name = name(project, id)?;
+    let name = name(app, project, id, head)?;
     check_version(&head.headers)?;
     let _turn = app.admission.upload().await?;
     let encoding = Encoding::of(&head.headers)?;
@@ -97,16 +99,19 @@ async fn bring(
     app.uploads.append(name, offset, &mut reader).await
 }
 
-async fn look(app: &App, project: &str, id: &str) -> Result<Progress, Rejection> {
-    let (project, id) = name(project, id)?;
+async fn look(app: &App, project: &str, id: &str, head: &Parts) -> Result<Progress, Rejection> {
+    let (project, id) = name(app, project, id, head)?;
     app.uploads.progress(project, id).await
 }
 
-/// The id is random and told to nobody but who began the upload: it needs no key beside it.
-fn name(project: &str, id: &str) -> Result<(ProjectId, Uuid), Rejection> {
-    let unknown = |_| UploadRefusal::Unknown;
-    let project = project.parse().map_err(|error: InvalidId| error)?;
-    Ok((project, Uuid::try_parse(id).map_err(unknown)?))
+/// The id is random and told to nobody but who began the upload: it needs no key beside it. One that is sent must fit.
+fn name(app: &App, project: &str, id: &str, head: &Parts) -> Result<(ProjectId, Uuid), Rejection> {
+    let project: ProjectId = project.parse()?;
+    if let Some(key) = sent_keys(&head.uri, &head.headers)? {
+        app.keys.check(project, &key)?;
+    }
+    let id = Uuid::try_parse(id).map_err(|_| UploadRefusal::Unknown)?;
+    Ok((project, id))
 }
 
 fn check_version(headers: &HeaderMap) -> Result<(), UploadRefusal> {

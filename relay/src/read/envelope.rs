@@ -61,19 +61,19 @@ pub(crate) async fn read_items(
         items: Items::default(),
         fate: Fate::Counted,
     };
+    let mut read = Ok(());
     while let Some(piece) = reader.next().await? {
-        parser.push(piece);
-        loop {
-            let step = parser.step()?;
-            if step == Step::More {
-                break;
-            }
-            reading.take(step).await?;
+        // What follows something broken is only waited for: the client wants to send all of it.
+        if read.is_ok() {
+            parser.push(piece);
+            read = reading.take_steps(&mut parser).await;
         }
     }
-    for step in parser.finish()? {
-        reading.take(step).await?;
+    if read.is_ok() {
+        read = reading.take_end(parser).await;
     }
+    let broken = reading.upload.forgive(read)?;
+    reading.items.warnings.extend(broken);
     Ok(reading.items)
 }
 
@@ -87,6 +87,23 @@ struct Reading<'r> {
 }
 
 impl Reading<'_> {
+    async fn take_steps(&mut self, parser: &mut Parser) -> Result<(), Rejection> {
+        loop {
+            let step = parser.step()?;
+            if step == Step::More {
+                return Ok(());
+            }
+            self.take(step).await?;
+        }
+    }
+
+    async fn take_end(&mut self, parser: Parser) -> Result<(), Rejection> {
+        for step in parser.finish()? {
+            self.take(step).await?;
+        }
+        Ok(())
+    }
+
     async fn take(&mut self, step: Step) -> Result<(), Rejection> {
         match step {
             Step::Header(header) => {

@@ -7,7 +7,7 @@ use super::{Pieces, first_piece, read_file, role};
 use crate::error::Rejection;
 use crate::multipart::{Parser, Step};
 use crate::part_head::PartHead;
-use crate::upload::{FileHead, Role, UploadBuilder};
+use crate::upload::{EventData, FileHead, Role, UploadBuilder};
 use crate::validate::starts_as_minidump;
 
 /// What a form's files are.
@@ -65,32 +65,52 @@ pub(crate) async fn read_form(
     upload: &mut UploadBuilder,
 ) -> Result<Vec<String>, Rejection> {
     let mut piece = Some(start);
+    let mut read = Ok(());
     while let Some(bytes) = piece {
-        parser.push(bytes);
-        loop {
-            match parser.step()? {
-                Step::Part(head) => begin_part(head, naming, upload)?,
-                Step::Content(bytes) => upload.append(&bytes).await?,
-                Step::PartEnd => upload.end_part(),
-                Step::More => break,
-            }
+        // What follows something broken is only waited for: the client wants to send all of it.
+        if read.is_ok() {
+            parser.push(bytes);
+            read = take_steps(&mut parser, naming, upload).await;
         }
         piece = reader.next().await?;
     }
-    parser.finish()?;
+    let read = read.and_then(|()| Ok(parser.finish()?));
+    let broken = upload.forgive(read)?;
     let repaired = parser
         .repaired()
         .then(|| "a part's end had no line break before its boundary".to_owned());
-    Ok(repaired.into_iter().collect())
+    Ok(repaired.into_iter().chain(broken).collect())
 }
 
-/// A part is a file when it has a file name, be it empty, and a form field otherwise.
+async fn take_steps(
+    parser: &mut Parser,
+    naming: Naming,
+    upload: &mut UploadBuilder,
+) -> Result<(), Rejection> {
+    loop {
+        match parser.step()? {
+            Step::Part(head) => begin_part(head, naming, upload)?,
+            Step::Content(bytes) => upload.append(&bytes).await?,
+            Step::PartEnd => upload.end_part(),
+            Step::More => return Ok(()),
+        }
+    }
+}
+
+/// A part is a file when it has a file name, be it empty, or when its name says what it is; a form field otherwise.
 fn begin_part(head: PartHead, naming: Naming, upload: &mut UploadBuilder) -> Result<(), Rejection> {
     let part = head.name.unwrap_or_default();
-    let Some(name) = head.file_name else {
-        return upload.begin_field(part);
-    };
     let role = naming.role(&part);
+    let is_file = match role {
+        Role::Minidump => true,
+        Role::EventData(EventData::Extra) => is_json(head.content_type.as_deref()),
+        Role::EventData(_) => true,
+        Role::Attachment(_) => false,
+    };
+    if head.file_name.is_none() && !is_file {
+        return upload.begin_field(part);
+    }
+    let name = head.file_name.unwrap_or_default();
     // A file without a name of its own has its part's, but for the dump, whose part has the same name everywhere.
     let named = role == Role::Minidump || !name.is_empty();
     upload.begin_file(FileHead {
@@ -98,4 +118,9 @@ fn begin_part(head: PartHead, naming: Naming, upload: &mut UploadBuilder) -> Res
         name: Some(if named { name } else { part }),
         content_type: head.content_type,
     })
+}
+
+fn is_json(media_type: Option<&str>) -> bool {
+    let media_type = media_type.and_then(|media_type| media_type.split(';').next());
+    media_type.is_some_and(|media_type| media_type.trim().eq_ignore_ascii_case("application/json"))
 }

@@ -18,7 +18,7 @@ use crate::error::Rejection;
 use crate::upload::{EventData, FileHead, Role, UploadBuilder};
 
 /// The part that holds the dump, by the protocol of Breakpad and Crashpad.
-pub(crate) const MINIDUMP_PART: &str = "upload_file_minidump";
+const MINIDUMP_PART: &str = "upload_file_minidump";
 /// Sentry's files of event data, as its SDKs send them beside the dump.
 const EVENT_PART: &str = "__sentry-event";
 const BREADCRUMB_PARTS: [&str; 2] = ["__sentry-breadcrumb1", "__sentry-breadcrumb2"];

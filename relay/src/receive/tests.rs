@@ -183,6 +183,29 @@ fn fields_and_files_in_any_order_become_an_envelope() {
 }
 
 #[test]
+fn a_dump_needs_no_file_name_and_what_is_broken_behind_it_costs_nothing() {
+    let sent = dump(1000);
+    let bare = form(&[("prod", None, b"x"), ("upload_file_minidump", None, &sent)]);
+    let empty_first = form(&[dump_part(b""), dump_part(&sent)]);
+    let broken = [&form(&[dump_part(&sent)])[..], b""];
+    let mut broken = broken.concat();
+    broken.truncate(broken.len() - b"--\r\n".len());
+    broken.extend(b"\r\nno header\r\n\r\nrest");
+    for (body, warnings) in [(bare, 0), (empty_first, 0), (broken, 1)] {
+        let received = Given::body(MULTIPART, body).cut_into(100).receive();
+        let received = received.expect("accepted");
+        assert_eq!(
+            received.payload.warnings.len(),
+            warnings,
+            "{:?}",
+            received.payload
+        );
+        let minidump = received.envelope.minidump().expect("a minidump");
+        assert_eq!(content(minidump), sent);
+    }
+}
+
+#[test]
 fn a_dump_may_be_the_whole_body_whatever_its_content_type() {
     let sent = dump(3000);
     for content_type in [
@@ -327,7 +350,6 @@ fn every_refusal_says_what_was_expected_and_what_was_found() {
         Given::body("application/octet-stream", "hello"),
         Given::body("application/octet-stream", ""),
         Given::form(&[("prod", None, b"x"), ("log", Some("a.log"), b"y")]),
-        Given::form(&[("upload_file_minidump", None, &dump(1000))]),
         Given::form(&[]),
         Given::body("multipart/form-data; boundary=another", &whole[..]),
         Given::body("multipart/form-data", &whole[..]),
