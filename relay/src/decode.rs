@@ -20,8 +20,8 @@ use tokio_util::io::StreamReader;
 use crate::error::{Rejection, TooLarge};
 use crate::frames::Frames;
 use crate::limits::{
-    BODY_BYTES_PER_SECOND_MIN, BODY_PATIENCE_MAX, BODY_TIME_MAX, DECODED_PIECE_BYTES,
-    DECODED_TURN_BYTES, WIDE_DECODER_WAIT, ZSTD_WINDOW_LOG_MAX,
+    BODY_BYTES_PER_SECOND_MIN, BODY_PATIENCE, BODY_PATIENCE_MAX, BODY_TIME_MAX,
+    DECODED_PIECE_BYTES, DECODED_TURN_BYTES, WIDE_DECODER_WAIT, ZSTD_WINDOW_LOG_MAX,
 };
 
 /// Why a body cannot be read.
@@ -50,7 +50,9 @@ pub enum BodyError {
         error: axum::Error,
     },
     /// The client sends nothing any more.
-    #[error("expected more of the body within {BODY_PATIENCE_MAX:?}")]
+    #[error(
+        "expected more of the body within {BODY_PATIENCE:?}, or {BODY_PATIENCE_MAX:?} when it came fast before"
+    )]
     Stalled,
     /// The client sends too little.
     #[error(

@@ -347,7 +347,7 @@ fn msgpack_that_json_has_no_word_for_is_readable() {
     assert_eq!(
         Value::from(payload.event),
         json!({"bin": "hi", "raw": "2 bytes: 00ff", "ext": [5, "x"], "7": "int", "false": "bool",
-            "bad": "g\u{fffd}", "[1]": "list"})
+            "bad": "g\u{fffd}", "(a name that is no text)": "list"})
     );
 }
 
