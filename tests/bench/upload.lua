@@ -1,4 +1,4 @@
--- wrk: posts a multipart minidump of SIZE bytes, each one different, to UPLOAD_PATH.
+-- wrk: posts a multipart minidump of SIZE bytes, each one different, also from those of earlier runs, to UPLOAD_PATH.
 local size = tonumber(os.getenv("SIZE"))
 local path = os.getenv("UPLOAD_PATH")
 local boundary = "----crashferry-bench-7d1f"
@@ -19,11 +19,11 @@ local function u32(n)
 end
 
 local headers = { ["Content-Type"] = "multipart/form-data; boundary=" .. boundary }
-local sent = 0
+local sent, run = 0, os.time()
 request = function()
   sent = sent + 1
-  -- The dump's own header: magic, version, no streams, checksum and time that make it unlike all others, flags.
-  local dump = "MDMP" .. u32(0xa793) .. u32(0) .. u32(32) .. u32(sent * 2654435) .. u32(sent) .. u32(0) .. u32(0)
+  -- The dump's own header: magic, version, no streams, checksum, time and flags that make it unlike all others.
+  local dump = "MDMP" .. u32(0xa793) .. u32(0) .. u32(32) .. u32(sent * 2654435) .. u32(sent) .. u32(run) .. u32(0)
   return wrk.format("POST", path, headers, before .. dump .. body .. after)
 end
 
