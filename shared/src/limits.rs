@@ -37,6 +37,10 @@ pub const STATE_BATCH_RECORDS_MAX: usize = 512;
 pub const STATE_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// One answer of it that an upload waits for; without it the relay decides alone.
 pub const STATE_SOON_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long a claim on an upload waits for others to go with.
+pub const STATE_CLAIM_GATHER: Duration = Duration::from_millis(1);
+/// Claims waiting for Redis; of more, each relay decides alone.
+pub const STATE_QUEUE_CLAIMS_MAX: usize = 8192;
 /// Keys that operators may add or change.
 pub const STATE_KEYS_MAX: usize = 10_000;
 /// The longest wait between two tries at a state store that is away.

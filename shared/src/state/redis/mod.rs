@@ -1,5 +1,6 @@
 //! State in Redis, for roles in several processes. Status and ledger change in one script.
 
+mod claimer;
 mod keys;
 mod link;
 mod recent;
@@ -12,6 +13,7 @@ use redis::{Cmd, Pipeline, RedisResult};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::claimer::Claimer;
 use self::link::Link;
 use self::recent::{Record, Recorder};
 use self::repeats::Scripts;
@@ -30,6 +32,7 @@ pub(super) struct Redis {
     link: Link,
     recorder: Recorder,
     scripts: Arc<Scripts>,
+    claimer: Claimer,
     /// How long a durable upload is known to repeats.
     window: Duration,
 }
@@ -43,11 +46,14 @@ impl Redis {
         stop: CancellationToken,
     ) -> Result<Self, StateError> {
         let recorder = Recorder::new();
-        let link = Link::start(url, recorder.clone(), tasks, stop).await?;
+        let link = Link::start(url, recorder.clone(), tasks, stop.clone()).await?;
+        let scripts = Arc::new(Scripts::new());
+        let claimer = Claimer::start(link.clone(), Arc::clone(&scripts), tasks, stop);
         Ok(Self {
             link,
             recorder,
-            scripts: Arc::new(Scripts::new()),
+            scripts,
+            claimer,
             window,
         })
     }

@@ -7,7 +7,7 @@ use redis::Script;
 use super::{Redis, event_key, kept_seconds};
 use crate::id::{EventId, ProjectId};
 use crate::repeat::RepeatMark;
-use crate::state::{AcceptedNote, Claim, Claimed, DurableElsewhere, StateError};
+use crate::state::{AcceptedNote, Claim, Claimed, StateError};
 
 impl Redis {
     pub(in crate::state) async fn claim_upload(
@@ -15,25 +15,7 @@ impl Redis {
         claim: &Claim,
         lasts: Duration,
     ) -> Result<Claimed, StateError> {
-        let mut connection = self.link.connection()?;
-        let mut script = self.scripts.claim.prepare_invoke();
-        for mark in claim.marks.iter() {
-            script.key(upload_key(claim.project_id, mark));
-        }
-        script.arg(claim.token()).arg(millis(lasts));
-        let answer = script.invoke_async(&mut connection).await;
-        let (what, whose, left): (String, String, i64) = self.link.judge(answer)?;
-        let unreadable = || StateError::Unreadable(format!("a claim that is {what} {whose:?}"));
-        match what.as_str() {
-            "first" => Ok(Claimed::First),
-            "under way" => Ok(Claimed::UnderWay),
-            "durable" => {
-                let event_id = whose.parse().map_err(|_| unreadable())?;
-                let left = Duration::from_millis(left.max(0).cast_unsigned());
-                Ok(Claimed::Durable(DurableElsewhere::new(event_id, left)))
-            }
-            _ => Err(unreadable()),
-        }
+        self.claimer.claim(claim, lasts).await
     }
 
     pub(in crate::state) async fn release_upload(&self, claim: &Claim) -> Result<(), StateError> {
@@ -109,7 +91,7 @@ impl Scripts {
     }
 }
 
-fn upload_key(project: ProjectId, mark: RepeatMark) -> String {
+pub(super) fn upload_key(project: ProjectId, mark: RepeatMark) -> String {
     format!("crashferry:upload:{project}:{mark}")
 }
 
@@ -118,7 +100,7 @@ fn chosen_key(event: EventId) -> String {
 }
 
 /// Redis takes no expiry of zero.
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis())
         .unwrap_or(u64::MAX)
         .clamp(1, i64::MAX as u64 / 4)
