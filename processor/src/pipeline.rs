@@ -10,6 +10,7 @@ use shared::backoff::Backoff;
 use shared::config::{KeepMinidump, PrivacyConfig};
 use shared::content::Content;
 use shared::envelope::{Attachment, AttachmentKind};
+use shared::id::EventId;
 use shared::metrics::{Metrics, Stage};
 use shared::outcome::{Failure, Outcome, Verdict};
 use shared::privacy::PrivacyRules;
@@ -83,11 +84,18 @@ impl Pipeline {
                 if let Err(error) = assembled.envelope.restore_event() {
                     tracing::error!(%error, "the event's data cannot be read back");
                 }
-                let fate = match assembled.attached_to() {
+                let attached_to = assembled.attached_to();
+                let fate = match attached_to {
                     Some(event) => self.attach(&assembled, event).await,
                     None => self.decide(&assembled).await,
                 };
-                let outcome = outcome(&assembled, partition, fate.verdict, fate.attempts);
+                let outcome = outcome(
+                    &assembled,
+                    attached_to,
+                    partition,
+                    fate.verdict,
+                    fate.attempts,
+                );
                 (self.record(outcome).await, fate.report)
             }
         };
@@ -272,6 +280,7 @@ fn is_of_this_message(outcome: &Outcome, partition: Option<i32>, offset: i64) ->
 
 fn outcome(
     assembled: &Assembled,
+    attached_to: Option<EventId>,
     partition: Option<i32>,
     verdict: Verdict,
     attempts: u32,
@@ -279,7 +288,7 @@ fn outcome(
     Outcome {
         event_id: assembled.envelope.event_id,
         project_id: assembled.envelope.project_id,
-        attached_to: assembled.attached_to(),
+        attached_to,
         verdict,
         received_at: assembled.envelope.received_at,
         finished_at: Timestamp::now(),
