@@ -1,7 +1,6 @@
 //! The scaled-out processor's side of its cluster: topics and their limits, and the intake that is made anew when it is lost.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use shared::backoff::Backoff;
@@ -10,12 +9,12 @@ use shared::kafka::{Admin, KafkaError, ProducerBounds, RecordConsumer, Transacti
 use shared::readiness::{Need, Part, PartState, Readiness};
 use shared::services::Services;
 use shared::size_limit::TopicLimit;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::dead_letter::DeadLetters;
 use crate::identity::ProcessorIdentity;
-use crate::intake::{Delivery, IntakeParts, KafkaIntake};
+use crate::intake::{ChunkPlace, Delivery, IntakeParts, KafkaIntake, Patience};
 use crate::publish::{Publisher, Topics};
 use crate::run::ProcessorError;
 
@@ -30,6 +29,8 @@ const PRODUCER_INFLIGHT_BYTES: usize = 32 << 20;
 pub(crate) struct Cluster {
     admin: Admin,
     limits: Limits,
+    /// How long the ingest topic keeps records.
+    retention: watch::Sender<Option<Duration>>,
 }
 
 /// The limits of the output topics.
@@ -43,7 +44,6 @@ struct Limits {
 impl Limits {
     async fn ask(admin: &Admin, config: &KafkaConfig) -> Result<Self, ProcessorError> {
         let topics = &config.topics;
-        admin.describe(&topics.attachments).await?;
         Ok(Self {
             reports: limit(admin, &topics.reports).await?,
             outcomes: limit(admin, &topics.outcomes).await?,
@@ -71,18 +71,33 @@ impl Cluster {
         shutdown: &CancellationToken,
     ) -> Result<Option<Self>, ProcessorError> {
         let readiness = &services.readiness;
-        for part in [Part::Broker, Part::Topic, Part::Consumer, Part::Producer] {
+        for part in [
+            Part::Broker,
+            Part::Topic,
+            Part::Consumer,
+            Part::Producer,
+            Part::Scratch,
+        ] {
             readiness.register(part, Need::Required);
         }
         let admin = Admin::new(&config.kafka)?;
         let mut backoff = backoff();
         loop {
-            match Limits::ask(&admin, &config.kafka).await {
-                Ok(limits) => {
+            let asked = async {
+                let topic = admin.describe(&config.kafka.topics.attachments).await?;
+                Ok((topic, Limits::ask(&admin, &config.kafka).await?))
+            };
+            match asked.await {
+                Ok((topic, limits)) => {
                     readiness.set(Part::Broker, PartState::Ready);
                     readiness.set(Part::Topic, PartState::Ready);
                     readiness.set(Part::Producer, PartState::Ready);
-                    return Ok(Some(Self { admin, limits }));
+                    let (retention, _) = watch::channel(topic.retention);
+                    return Ok(Some(Self {
+                        admin,
+                        limits,
+                        retention,
+                    }));
                 }
                 Err(ProcessorError::Kafka(error @ KafkaError::Unavailable { .. })) => {
                     readiness.set(Part::Broker, PartState::not_ready(error.to_string()));
@@ -100,7 +115,10 @@ impl Cluster {
         loop {
             tokio::time::sleep(BROKER_LOOK_INTERVAL).await;
             let state = match self.admin.describe(topic).await {
-                Ok(_) => PartState::Ready,
+                Ok(described) => {
+                    self.retention.send_replace(described.retention);
+                    PartState::Ready
+                }
                 Err(error) => PartState::not_ready(error.to_string()),
             };
             readiness.set(Part::Broker, state);
@@ -162,9 +180,13 @@ impl Cluster {
             consumer: RecordConsumer::start(&config.kafka, Some(&instance), metrics.clone())?,
             producer,
             dead_letters,
-            scratch: scratch_directory(config)?,
-            memory_bytes_max: config.processor.memory.get(),
-            incomplete_after: config.processor.incomplete_after.get(),
+            outcomes: names.outcomes.as_str().into(),
+            chunks: chunk_place(config)?,
+            patience: Patience {
+                incomplete_after: config.processor.incomplete_after.get(),
+                event_bytes_max: config.processor.scratch.get(),
+            },
+            retention: self.retention.subscribe(),
             metrics,
             readiness: services.readiness.clone(),
             identity,
@@ -204,11 +226,16 @@ async fn limit(admin: &Admin, topic: &str) -> Result<TopicLimit, ProcessorError>
     })
 }
 
-/// Makes `data.dir/scratch`. Its files have no names, so that none outlives the process.
-fn scratch_directory(config: &Config) -> Result<PathBuf, ProcessorError> {
-    let path = config.data.dir.join("scratch");
-    match std::fs::create_dir_all(&path) {
-        Ok(()) => Ok(path),
-        Err(error) => Err(ProcessorError::Scratch { path, error }),
+/// Makes `data.dir/scratch`.
+fn chunk_place(config: &Config) -> Result<ChunkPlace, ProcessorError> {
+    let dir = config.data.dir.join("scratch");
+    match std::fs::create_dir_all(&dir) {
+        Ok(()) => Ok(ChunkPlace {
+            dir,
+            memory_bytes_max: config.processor.memory.get(),
+            scratch_bytes_max: config.processor.scratch.get(),
+            free_bytes_min: config.spool.min_free_bytes.get(),
+        }),
+        Err(error) => Err(ProcessorError::Scratch { path: dir, error }),
     }
 }

@@ -33,6 +33,19 @@ impl EventId {
         Self(Uuid::new_v4())
     }
 
+    /// The id that follows from `parts`: the same for the same parts, for what comes without an id of its own.
+    #[must_use]
+    pub fn derived(parts: &[&[u8]]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in parts {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let mut bytes = [0; 16];
+        hasher.finalize_xof().fill(&mut bytes);
+        Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
     /// A fresh random id whose bytes are as wanted. One in some hundreds must be, or the id may be any.
     #[must_use]
     pub fn random_where(wanted: impl Fn(&[u8; 16]) -> bool) -> Self {
@@ -227,7 +240,7 @@ impl FromStr for PublicKey {
 }
 
 /// The id of one attachment within its event. Ours are UUIDs; a foreign producer's may be any text.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct AttachmentId(Box<str>);
 

@@ -17,10 +17,16 @@ pub const TOPIC_LIMIT_REFRESH: Duration = Duration::from_secs(10);
 pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A chunk that is absent when its event arrives may still be late by this much.
 pub const LATE_CHUNK_WAIT: Duration = Duration::from_secs(5);
+/// Chunks of one attachment that a message may announce: 8 GiB at the smallest topic limit that the relay sends through.
+pub const ATTACHMENT_CHUNKS_MAX: u64 = 1 << 17;
+/// Attachments that an event message may list.
+pub const EVENT_ATTACHMENTS_MAX: u64 = 10_000;
 /// Finished events remembered per partition, so that late copies of their messages are known as such.
 pub const FINISHED_EVENTS_REMEMBERED: usize = 8192;
 /// Records waiting between the polling thread and assembly.
 pub const INTAKE_QUEUE_RECORDS_MAX: usize = 256;
+/// Bytes of records between the polling thread and assembly.
+pub const INTAKE_QUEUE_BYTES_MAX: usize = 16 << 20;
 /// Time the intake queue may be full before partitions are paused (a pause throws prefetched records away).
 pub const INTAKE_PAUSE_AFTER: Duration = Duration::from_secs(5);
 /// Most bytes of a file name that are kept.

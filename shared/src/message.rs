@@ -3,25 +3,20 @@
 //! A crash is any number of [`AttachmentChunk`]s and then one [`EventMessage`], all keyed by the event id. What the
 //! schema lacks stands in record headers, see [`Headers`].
 
-use std::collections::HashMap;
+mod headers;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+pub use headers::{
+    BLAKE3_HEADER, CHUNK_COUNT_HEADER, CHUNK_OFFSET_HEADER, Headers, SPOOL_DAMAGE_HEADER,
+    TRACEPARENT_HEADER, write_checksums,
+};
 
 use crate::content::Content;
 use crate::envelope::AttachmentKind;
 use crate::id::{AttachmentId, EventId, ProjectId};
-
-/// Header of a chunk: how many chunks its attachment has, decimal.
-pub const CHUNK_COUNT_HEADER: &str = "chunk_count";
-/// Header of a chunk: where in the attachment its payload starts, decimal bytes.
-pub const CHUNK_OFFSET_HEADER: &str = "chunk_offset";
-/// Header of an event: `<attachment id>=<hex>,…`, the BLAKE3 of each attachment.
-pub const BLAKE3_HEADER: &str = "blake3";
-/// Header of both: W3C trace context.
-pub const TRACEPARENT_HEADER: &str = "traceparent";
-
-/// Header of an event whose spool file was damaged: what is wrong with it. There are no chunks then.
-pub const SPOOL_DAMAGE_HEADER: &str = "spool_damage";
+use crate::limits;
 
 /// One message as a producer wrote it; borrows the record's bytes.
 #[derive(Debug, PartialEq)]
@@ -30,6 +25,10 @@ pub enum Message<'a> {
     AttachmentChunk(AttachmentChunk<'a>),
     /// The final message of a crash.
     Event(EventMessage<'a>),
+    /// A file that is sent apart from its crash (foreign producers only).
+    Attachment(AttachmentMessage),
+    /// What a user said about a crash, apart from it (foreign producers only).
+    UserReport(UserReportMessage<'a>),
 }
 
 /// A slice of an attachment.
@@ -70,8 +69,49 @@ pub struct EventMessage<'a> {
     pub attachments: Vec<AttachmentEntry>,
 }
 
+/// A file that is sent apart from its crash; its chunks, when it has any, stand before it under the crash's id.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttachmentMessage {
+    /// The crash.
+    #[serde(with = "simple_event_id")]
+    pub event_id: EventId,
+    /// The crash's project.
+    pub project_id: ProjectId,
+    /// The file.
+    pub attachment: AttachmentEntry,
+}
+
+/// What a user said about a crash, apart from it. Which crash stands in the payload.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub struct UserReportMessage<'a> {
+    /// The crash's project.
+    pub project_id: ProjectId,
+    /// When it was received, in seconds since 1970.
+    pub start_time: u64,
+    /// JSON: `{"event_id", "name", "email", "comments"}`
+    #[serde(with = "serde_bytes")]
+    pub payload: &'a [u8],
+}
+
+impl UserReportMessage<'_> {
+    /// The crash that it is about.
+    ///
+    /// # Errors
+    /// [`MessageError::NoCrash`] when the payload does not say.
+    pub fn event_id(&self) -> Result<EventId, MessageError> {
+        #[derive(Deserialize)]
+        struct About {
+            event_id: EventId,
+        }
+        let about: Result<About, _> = serde_json::from_slice(self.payload);
+        about
+            .map(|about| about.event_id)
+            .map_err(MessageError::NoCrash)
+    }
+}
+
 /// An attachment as the event message lists it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AttachmentEntry {
     /// The id its chunks carry.
     pub id: AttachmentId,
@@ -93,6 +133,16 @@ pub struct AttachmentEntry {
     /// Whether a quota dropped its bytes (foreign producers only).
     #[serde(default)]
     pub rate_limited: bool,
+    /// Its bytes, in place of chunks (foreign producers only).
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "inline_bytes"
+    )]
+    pub data: Option<Bytes>,
+    /// Where its bytes are in an object store that we do not know (foreign producers only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_id: Option<String>,
 }
 
 /// Why bytes are no message.
@@ -102,7 +152,9 @@ pub enum MessageError {
     #[error("expected a msgpack map with a text field \"type\", found otherwise: {0}")]
     NotAMessage(#[source] rmp_serde::decode::Error),
     /// A type we do not know.
-    #[error("expected a message of type \"attachment_chunk\" or \"event\", found {0:?}")]
+    #[error(
+        "expected a message of type \"attachment_chunk\", \"event\", \"attachment\" or \"user_report\", found {0:?}"
+    )]
     UnknownType(String),
     /// The type is known, the fields are not as they should be.
     #[error("expected the fields of an {kind:?} message: {error}")]
@@ -111,6 +163,19 @@ pub enum MessageError {
         kind: &'static str,
         /// What is wrong with it.
         error: rmp_serde::decode::Error,
+    },
+    /// A user report that does not say which crash it is about.
+    #[error("expected a user report in JSON with an \"event_id\": {0}")]
+    NoCrash(#[source] serde_json::Error),
+    /// A number that no sender of crashes needs, and that would cost memory to believe.
+    #[error("expected at most {most} {of}, found {found}")]
+    Oversized {
+        /// What is counted.
+        of: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many there may be.
+        most: u64,
     },
 }
 
@@ -122,6 +187,8 @@ impl MessageError {
             Self::NotAMessage(_) => "not_a_message",
             Self::UnknownType(_) => "unknown_type",
             Self::Malformed { .. } => "malformed",
+            Self::NoCrash(_) => "no_crash",
+            Self::Oversized { .. } => "oversized",
         }
     }
 }
@@ -133,16 +200,53 @@ impl<'a> Message<'a> {
     /// [`MessageError`], which says what was expected and found.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, MessageError> {
         let Tag { kind } = rmp_serde::from_slice(bytes).map_err(MessageError::NotAMessage)?;
-        match kind {
-            CHUNK_TYPE => decode_as(CHUNK_TYPE, bytes).map(Self::AttachmentChunk),
-            EVENT_TYPE => decode_as(EVENT_TYPE, bytes).map(Self::Event),
-            other => Err(MessageError::UnknownType(other.chars().take(80).collect())),
+        let message = match kind {
+            CHUNK_TYPE => Self::AttachmentChunk(decode_as(CHUNK_TYPE, bytes)?),
+            EVENT_TYPE => Self::Event(decode_as(EVENT_TYPE, bytes)?),
+            ATTACHMENT_TYPE => Self::Attachment(decode_as(ATTACHMENT_TYPE, bytes)?),
+            USER_REPORT_TYPE => Self::UserReport(decode_as(USER_REPORT_TYPE, bytes)?),
+            other => return Err(MessageError::UnknownType(other.chars().take(80).collect())),
+        };
+        message.check_counts()?;
+        Ok(message)
+    }
+
+    /// Refuses counts that would cost memory to believe.
+    fn check_counts(&self) -> Result<(), MessageError> {
+        match self {
+            Self::AttachmentChunk(chunk) => check_chunks(u64::from(chunk.chunk_index) + 1),
+            Self::Event(event) => {
+                let attachments = event.attachments.len() as u64;
+                check("attachments", attachments, limits::EVENT_ATTACHMENTS_MAX)?;
+                let mut entries = event.attachments.iter();
+                entries.try_for_each(|entry| check_chunks(u64::from(entry.chunks)))
+            }
+            Self::Attachment(message) => check_chunks(u64::from(message.attachment.chunks)),
+            Self::UserReport(_) => Ok(()),
         }
+    }
+}
+
+fn check_chunks(found: u64) -> Result<(), MessageError> {
+    check(
+        "chunks of one attachment",
+        found,
+        limits::ATTACHMENT_CHUNKS_MAX,
+    )
+}
+
+fn check(of: &'static str, found: u64, most: u64) -> Result<(), MessageError> {
+    if found <= most {
+        Ok(())
+    } else {
+        Err(MessageError::Oversized { of, found, most })
     }
 }
 
 const CHUNK_TYPE: &str = "attachment_chunk";
 const EVENT_TYPE: &str = "event";
+const ATTACHMENT_TYPE: &str = "attachment";
+const USER_REPORT_TYPE: &str = "user_report";
 
 #[derive(Deserialize)]
 struct Tag<'a> {
@@ -254,6 +358,29 @@ fn encode_named<T: Serialize>(message: &T) -> Vec<u8> {
     rmp_serde::to_vec_named(message).expect("messages encode")
 }
 
+mod inline_bytes {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use serde_bytes::ByteBuf;
+
+    pub(super) fn serialize<S: Serializer>(
+        data: &Option<Bytes>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match data {
+            Some(data) => serializer.serialize_bytes(data),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Bytes>, D::Error> {
+        let data = Option::<ByteBuf>::deserialize(deserializer)?;
+        Ok(data.map(|data| Bytes::from(data.into_vec())))
+    }
+}
+
 mod simple_event_id {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -268,60 +395,6 @@ mod simple_event_id {
     ) -> Result<EventId, D::Error> {
         EventId::deserialize(deserializer)
     }
-}
-
-/// What our record headers say; all of it absent on a foreign producer's records.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Headers {
-    /// [`CHUNK_COUNT_HEADER`]
-    pub chunk_count: Option<u32>,
-    /// [`CHUNK_OFFSET_HEADER`]
-    pub chunk_offset: Option<u64>,
-    /// [`BLAKE3_HEADER`], by attachment id
-    pub blake3: HashMap<AttachmentId, blake3::Hash>,
-    /// [`TRACEPARENT_HEADER`]
-    pub traceparent: Option<String>,
-    /// [`SPOOL_DAMAGE_HEADER`]
-    pub spool_damage: Option<String>,
-}
-
-impl Headers {
-    /// Reads the headers of a record. A header that cannot be read counts as absent: it only ever adds a check.
-    pub fn read<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
-        let mut read = Self::default();
-        for (name, value) in headers {
-            let Ok(value) = std::str::from_utf8(value) else {
-                continue;
-            };
-            match name {
-                CHUNK_COUNT_HEADER => read.chunk_count = value.parse().ok(),
-                CHUNK_OFFSET_HEADER => read.chunk_offset = value.parse().ok(),
-                BLAKE3_HEADER => read.blake3 = read_checksums(value),
-                TRACEPARENT_HEADER => read.traceparent = Some(value.to_owned()),
-                SPOOL_DAMAGE_HEADER => read.spool_damage = Some(value.to_owned()),
-                _ => {}
-            }
-        }
-        read
-    }
-}
-
-/// The value of [`BLAKE3_HEADER`].
-pub fn write_checksums<'a>(
-    checksums: impl IntoIterator<Item = (&'a AttachmentId, blake3::Hash)>,
-) -> String {
-    let entries: Vec<String> = checksums
-        .into_iter()
-        .map(|(id, hash)| format!("{id}={}", hash.to_hex()))
-        .collect();
-    entries.join(",")
-}
-
-fn read_checksums(value: &str) -> HashMap<AttachmentId, blake3::Hash> {
-    let entries = value.split(',').filter_map(|entry| entry.rsplit_once('='));
-    entries
-        .filter_map(|(id, hex)| Some((AttachmentId::from(id), blake3::Hash::from_hex(hex).ok()?)))
-        .collect()
 }
 
 #[cfg(test)]
@@ -341,7 +414,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_chunk_reads_back_as_written(payload: Vec<u8>, index: u32, cut in 0usize..10) {
+        fn a_chunk_reads_back_as_written(payload: Vec<u8>, index in 0..limits::ATTACHMENT_CHUNKS_MAX as u32, cut in 0usize..10) {
             let head = head(index);
             let start = cut.min(payload.len());
             let content = Content::from(payload.clone());
@@ -358,14 +431,6 @@ mod tests {
         #[test]
         fn no_bytes_make_decoding_panic(bytes: Vec<u8>) {
             let _decoded = Message::decode(&bytes);
-        }
-
-        #[test]
-        fn checksums_read_back_as_written(contents in proptest::collection::vec(any::<Vec<u8>>(), 0..5)) {
-            let checksums: HashMap<AttachmentId, blake3::Hash> =
-                contents.iter().map(|content| (AttachmentId::random(), blake3::hash(content))).collect();
-            let value = write_checksums(checksums.iter().map(|(id, hash)| (id, *hash)));
-            prop_assert_eq!(Headers::read([(BLAKE3_HEADER, value.as_bytes())]).blake3, checksums);
         }
     }
 
@@ -396,7 +461,7 @@ mod tests {
                 attachment_type: AttachmentKind::Minidump,
                 chunks: 3,
                 size: 12,
-                rate_limited: false,
+                ..AttachmentEntry::default()
             }],
         };
         let bytes = event.encode();
@@ -404,6 +469,58 @@ mod tests {
             Message::decode(&bytes).expect("an event"),
             Message::Event(event)
         );
+    }
+
+    #[test]
+    fn a_foreign_file_and_a_user_report_read_back() {
+        let (event_id, project_id) = (EventId::random(), ProjectId::new(1).expect("not zero"));
+        let file = AttachmentMessage {
+            event_id,
+            project_id,
+            attachment: AttachmentEntry {
+                id: AttachmentId::random(),
+                data: Some(Bytes::from_static(b"a log")),
+                ..AttachmentEntry::default()
+            },
+        };
+        let bytes = encode_named(&Tagged {
+            kind: ATTACHMENT_TYPE,
+            body: &file,
+        });
+        assert_eq!(
+            Message::decode(&bytes).expect("a file"),
+            Message::Attachment(file)
+        );
+        let payload = format!(
+            r#"{{"event_id":"{}","comments":"it broke"}}"#,
+            event_id.simple()
+        );
+        for (payload, about) in [(payload.as_str(), Some(event_id)), ("{}", None)] {
+            let report = UserReportMessage {
+                project_id,
+                start_time: 1_790_000_000,
+                payload: payload.as_bytes(),
+            };
+            let bytes = encode_named(&Tagged {
+                kind: USER_REPORT_TYPE,
+                body: &report,
+            });
+            let Message::UserReport(read) = Message::decode(&bytes).expect("a report") else {
+                panic!("a report")
+            };
+            assert_eq!(read.event_id().ok(), about);
+        }
+    }
+
+    #[test]
+    fn counts_that_cost_memory_are_refused() {
+        let most = u32::try_from(limits::ATTACHMENT_CHUNKS_MAX).expect("fits");
+        for (index, fits) in [(most - 1, true), (most, false), (u32::MAX, false)] {
+            let bytes = head(index)
+                .encode(&Content::default(), 0, 0)
+                .expect("in memory");
+            assert_eq!(Message::decode(&bytes).is_ok(), fits, "{index}");
+        }
     }
 
     #[test]

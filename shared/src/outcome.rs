@@ -1,5 +1,9 @@
 //! The final fate of an accepted crash, told exactly once.
 
+mod log_truncated;
+
+pub use log_truncated::LogTruncated;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -30,6 +30,8 @@ pub enum Part {
     Storage,
     /// Parser processes start and answer.
     Parser,
+    /// There is room for the chunks of unfinished events.
+    Scratch,
 }
 
 impl Part {
@@ -47,6 +49,7 @@ impl Part {
             Self::State => "state",
             Self::Storage => "storage",
             Self::Parser => "parser",
+            Self::Scratch => "scratch",
         }
     }
 }

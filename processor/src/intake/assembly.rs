@@ -1,17 +1,30 @@
 //! Chunks and event messages of one partition become envelopes. Pure: (message, offset, now) in, actions out.
+//!
+//! Chunks wait as [`Pieces`] of an attachment until an event message lists it. What is waited for is lost only when the log
+//! has been read far enough to know, see [`LogTime`].
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::time::{Duration, Instant};
+mod log_time;
+mod open_event;
+mod pieces;
+mod recent;
+
+use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use shared::content::{Content, Segment};
-use shared::envelope::{Attachment, AttachmentKind, Envelope};
-use shared::id::{AttachmentId, EventId, ProjectId};
+use shared::content::Segment;
+use shared::envelope::{AttachmentKind, Envelope};
+use shared::id::{AttachmentId, EventId};
 use shared::limits::{FINISHED_EVENTS_REMEMBERED, LATE_CHUNK_WAIT};
-use shared::message::{AttachmentEntry, EventMessage, Headers};
-use shared::outcome::{CorruptAttachment, Failure, MissingChunks};
+use shared::message::{EventMessage, Headers};
+use shared::outcome::Failure;
+
+pub(super) use log_time::LogTime;
+
+use open_event::{OpenEvent, ReceivedEvent, Stage};
+use pieces::Source;
+use recent::Recent;
 
 /// An event whose parts are all there, or will not come any more.
 #[derive(Debug)]
@@ -24,15 +37,6 @@ pub(crate) struct Assembled {
     pub(crate) offset: i64,
 }
 
-/// What an event held that has come to its end.
-#[derive(Debug, PartialEq)]
-pub(super) struct Ended {
-    /// The lowest offset of its records.
-    pub(super) first_offset: i64,
-    /// Offsets of its messages in whose place a better copy was processed.
-    pub(super) superseded: Vec<i64>,
-}
-
 /// An attachment that is not whole.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Incomplete {
@@ -42,17 +46,26 @@ pub(crate) struct Incomplete {
     pub(crate) failure: Failure,
 }
 
+/// What an event held that has come to its end.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Ended {
+    /// The offsets where its attachments began.
+    pub(super) begun: Vec<i64>,
+    /// Offsets of its messages in whose place a better copy was processed.
+    pub(super) superseded: Vec<i64>,
+}
+
 /// What the caller has to do.
 #[derive(Debug)]
 pub(super) enum Action {
     /// Process it; the event stays open until [`Assembly::finish`].
     Process(Box<Assembled>),
-    /// The event is gone: nobody was promised it. Its first offset is done with.
+    /// Chunks are gone whose event never came: nobody was promised it.
     Abandon {
-        /// Which.
+        /// The event they named.
         event_id: EventId,
-        /// Where it began.
-        first_offset: i64,
+        /// Where its attachments began: done with.
+        begun: Vec<i64>,
         /// Chunks dropped.
         chunks: u64,
     },
@@ -61,117 +74,122 @@ pub(super) enum Action {
 /// How a message was taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// It begins an event: its offset is to be held until the event is finished or abandoned.
+    /// It begins an attachment, or it is an event message: its offset is to be kept until [`Ended`] or [`Action::Abandon`].
     Begins,
-    /// It belongs to an event that is open.
+    /// It belongs to an attachment that has begun.
     Continues,
-    /// A copy of something that is here already, or a straggler of an event that is done with.
-    Repeats,
+    /// A copy of something that is here already, or a straggler of what is done with. So are attachments that began at
+    /// these offsets.
+    Repeats(Vec<i64>),
+}
+
+/// An event message with what its record says besides.
+#[derive(Debug)]
+pub(super) struct Received<'a> {
+    /// The message.
+    pub(super) message: EventMessage<'a>,
+    /// The event its chunks name: itself, or the crash whose files these are.
+    pub(super) source: EventId,
+    /// Its event JSON.
+    pub(super) payload: Bytes,
+    /// The record's headers.
+    pub(super) headers: Headers,
+    /// Where it stands.
+    pub(super) offset: i64,
 }
 
 /// The open events of one partition.
 #[derive(Debug)]
 pub(super) struct Assembly {
-    open: HashMap<EventId, OpenEvent>,
-    finished: Finished,
+    sources: HashMap<EventId, Source>,
+    events: HashMap<EventId, OpenEvent>,
+    /// Attachments that an event other than their crash has listed: files sent apart from it.
+    listed_by: HashMap<(EventId, AttachmentId), EventId>,
+    finished: Recent<EventId>,
+    finished_attachments: Recent<(EventId, AttachmentId)>,
     incomplete_after: Duration,
-}
-
-#[derive(Debug)]
-struct OpenEvent {
-    first_offset: i64,
-    last_offset: i64,
-    last_seen: Instant,
-    /// Offsets of messages in whose place a better copy is taken.
-    superseded: Vec<i64>,
-    chunks: HashMap<AttachmentId, BTreeMap<u32, Segment>>,
-    stage: Stage,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// The event message has not come.
-    Collecting,
-    /// It has, and chunks are absent that may be late until then.
-    Waiting {
-        event: Box<ReceivedEvent>,
-        until: Instant,
-    },
-    /// Everything was handed over.
-    InProcess,
-}
-
-/// An event message as it was received.
-#[derive(Debug)]
-struct ReceivedEvent {
-    offset: i64,
-    project_id: ProjectId,
-    received_at: Timestamp,
-    remote_addr: Option<String>,
-    payload: Bytes,
-    entries: Vec<AttachmentEntry>,
-    headers: Headers,
+    event_bytes_max: u64,
 }
 
 impl Assembly {
-    /// No open events; chunks whose event does not come for `incomplete_after` will be abandoned.
-    pub(super) fn new(incomplete_after: Duration) -> Self {
+    /// No open events. Chunks whose event does not come for `incomplete_after` will be abandoned; those of one event are
+    /// kept up to `event_bytes_max`.
+    pub(super) fn new(incomplete_after: Duration, event_bytes_max: u64) -> Self {
         Self {
-            open: HashMap::new(),
-            finished: Finished::default(),
+            sources: HashMap::new(),
+            events: HashMap::new(),
+            listed_by: HashMap::new(),
+            finished: Recent::of(FINISHED_EVENTS_REMEMBERED),
+            finished_attachments: Recent::of(FINISHED_EVENTS_REMEMBERED),
             incomplete_after,
+            event_bytes_max,
         }
     }
 
-    /// Takes a chunk. `payload` is only called when the chunk is needed.
+    /// Takes a chunk of `bytes`. `payload` is only called when the chunk is needed.
     pub(super) fn take_chunk(
         &mut self,
         (event_id, attachment, index): (EventId, AttachmentId, u32),
         offset: i64,
-        now: Instant,
+        now: LogTime,
+        bytes: u64,
         payload: impl FnOnce() -> Segment,
     ) -> (Taken, Option<Action>) {
-        if self.finished.contains(event_id) {
-            return (Taken::Repeats, None);
+        let part = (event_id, attachment);
+        let owner = self.listed_by.get(&part).copied().unwrap_or(event_id);
+        let is_in_process = |open: &OpenEvent| open.is_in_process_with(&part.1);
+        let is_done_with = self.finished_attachments.contains(&part)
+            || self.events.get(&owner).is_some_and(is_in_process);
+        if is_done_with {
+            return (Taken::Repeats(Vec::new()), None);
         }
-        let (taken, open) = self.open_event(event_id, offset, now);
-        if matches!(open.stage, Stage::InProcess) || open.has_chunk(&attachment, index) {
-            return (Taken::Repeats, None);
-        }
-        open.chunks
-            .entry(attachment)
-            .or_default()
-            .insert(index, payload());
-        (taken, open.hand_over_when_whole(event_id))
+        let source = self.sources.entry(event_id).or_default();
+        let taken = source.take(&part.1, index, (offset, now), bytes, payload);
+        source.give_up_beyond(self.event_bytes_max);
+        (taken, self.hand_over_when_whole(owner))
     }
 
-    /// Takes an event message. `payload` is the message's event JSON.
+    /// Takes an event message.
     pub(super) fn take_event(
         &mut self,
-        message: EventMessage<'_>,
-        payload: Bytes,
-        headers: Headers,
-        offset: i64,
-        now: Instant,
+        received: Received<'_>,
+        now: LogTime,
     ) -> (Taken, Option<Action>) {
+        let Received {
+            message,
+            source,
+            payload,
+            headers,
+            offset,
+        } = received;
         let event_id = message.event_id;
-        if self.finished.contains(event_id) {
-            return (Taken::Repeats, None);
+        let mut superseded = Vec::new();
+        let is_ours = headers.are_ours();
+        if self.finished.contains(&event_id) {
+            return (Taken::Repeats(self.forget(source, &message, is_ours)), None);
         }
-        let (taken, open) = self.open_event(event_id, offset, now);
-        match open.stage {
-            Stage::Collecting => {}
-            // A copy that is whole is worth more than one whose chunks were given up long ago.
-            Stage::Waiting { ref event, .. } if open.has_all(&message.attachments) => {
-                let superseded = event.offset;
-                open.superseded.push(superseded);
+        if let Some(OpenEvent { stage, .. }) = self.events.get(&event_id) {
+            match stage {
+                // A copy that is whole is worth more than one whose chunks were given up long ago.
+                Stage::Waiting { event, .. } if self.has_all(source, &message) => {
+                    superseded.push(event.offset);
+                }
+                Stage::Waiting { .. } => return (Taken::Repeats(Vec::new()), None),
+                Stage::InProcess(_) => {
+                    return (Taken::Repeats(self.forget(source, &message, is_ours)), None);
+                }
             }
-            Stage::Waiting { .. } | Stage::InProcess => return (Taken::Repeats, None),
         }
         let received_at =
             Timestamp::from_second(i64::try_from(message.start_time).unwrap_or(i64::MAX));
+        if source != event_id {
+            let listed = message.attachments.iter();
+            let listed = listed.map(|entry| ((source, entry.id.clone()), event_id));
+            self.listed_by.extend(listed);
+        }
         let event = Box::new(ReceivedEvent {
             offset,
+            source,
             project_id: message.project_id,
             received_at: received_at.unwrap_or_default(),
             remote_addr: message.remote_addr,
@@ -179,228 +197,136 @@ impl Assembly {
             entries: message.attachments,
             headers,
         });
-        open.stage = Stage::Waiting {
-            event,
-            until: now + LATE_CHUNK_WAIT,
-        };
-        (taken, open.hand_over_when_whole(event_id))
+        let open = self.events.entry(event_id).or_insert_with(|| OpenEvent {
+            ended: Ended::default(),
+            stage: Stage::InProcess(Vec::new()),
+        });
+        open.ended.superseded.append(&mut superseded);
+        open.stage = Stage::Waiting { event, since: now };
+        (Taken::Begins, self.hand_over_when_whole(event_id))
     }
 
-    /// The open event that a record at `offset` is of; begins it when there is none.
-    fn open_event(
-        &mut self,
-        event_id: EventId,
-        offset: i64,
-        now: Instant,
-    ) -> (Taken, &mut OpenEvent) {
-        let (taken, open) = match self.open.entry(event_id) {
-            Entry::Occupied(open) => (Taken::Continues, open.into_mut()),
-            Entry::Vacant(place) => {
-                let begun = OpenEvent::begun_at(offset, now);
-                (Taken::Begins, place.insert(begun))
-            }
-        };
-        open.saw(offset, now);
-        (taken, open)
+    /// Passes over an event that was finished before we had the partition: returns where its attachments began.
+    pub(super) fn pass_over(&mut self, received: &Received<'_>) -> Vec<i64> {
+        let (source, message) = (received.source, &received.message);
+        self.finished.insert(message.event_id);
+        for entry in &message.attachments {
+            let part = (source, entry.id.clone());
+            self.finished_attachments.insert(part);
+        }
+        self.forget(source, message, received.headers.are_ours())
     }
 
     /// What the passing of time brings: events whose late chunks did not come, chunks whose event did not come.
-    pub(super) fn take_time(&mut self, now: Instant) -> Vec<Action> {
-        let mut actions = Vec::new();
-        let incomplete_after = self.incomplete_after;
-        self.open.retain(|event_id, open| match &open.stage {
-            Stage::Waiting { until, .. } if *until <= now => {
-                actions.extend(open.hand_over(*event_id));
-                true
-            }
-            Stage::Collecting if open.last_seen + incomplete_after <= now => {
-                let chunks = open.chunks.values().map(|chunks| chunks.len() as u64).sum();
+    pub(super) fn take_time(&mut self, now: LogTime) -> Vec<Action> {
+        let overdue: Vec<EventId> = self
+            .events
+            .iter()
+            .filter(|(_, open)| match &open.stage {
+                Stage::Waiting { since, .. } => now.is_past(*since, LATE_CHUNK_WAIT),
+                Stage::InProcess(_) => false,
+            })
+            .map(|(event_id, _)| *event_id)
+            .collect();
+        let overdue = overdue.into_iter();
+        let mut actions: Vec<Action> = overdue
+            .filter_map(|event_id| self.hand_over(event_id))
+            .collect();
+        let (events, listed_by) = (&self.events, &self.listed_by);
+        let is_waiting = |event: &EventId| events.get(event).is_some_and(OpenEvent::is_waiting);
+        self.sources.retain(|event_id, source| {
+            let listed = |attachment: &AttachmentId| {
+                let part = (*event_id, attachment.clone());
+                listed_by.get(&part).is_some_and(is_waiting)
+            };
+            let is_wanted = is_waiting(event_id) || source.attachments().any(listed);
+            let stays = is_wanted || !now.is_past(source.last_seen(), self.incomplete_after);
+            if !stays {
                 actions.push(Action::Abandon {
                     event_id: *event_id,
-                    first_offset: open.first_offset,
-                    chunks,
+                    begun: source.begun(),
+                    chunks: source.chunks(),
                 });
-                false
             }
-            Stage::Waiting { .. } | Stage::Collecting | Stage::InProcess => true,
+            stays
         });
         actions
     }
 
     /// The event's fate is sealed: returns what it held.
-    pub(super) fn finish(&mut self, event_id: EventId) -> Option<Ended> {
+    pub(super) fn finish(&mut self, event_id: EventId) -> Ended {
         self.finished.insert(event_id);
-        self.open.remove(&event_id).map(|open| Ended {
-            first_offset: open.first_offset,
-            superseded: open.superseded,
-        })
+        let Some(open) = self.events.remove(&event_id) else {
+            return Ended::default();
+        };
+        let (parts, ended) = open.finish();
+        for part in parts {
+            self.listed_by.remove(&part);
+            self.finished_attachments.insert(part);
+        }
+        ended
     }
 
     /// How many events are open.
     pub(super) fn open_events(&self) -> usize {
-        self.open.len()
+        let alone = |event: &&EventId| !self.events.contains_key(*event);
+        self.events.len() + self.sources.keys().filter(alone).count()
     }
-}
 
-impl OpenEvent {
-    fn begun_at(offset: i64, now: Instant) -> Self {
-        Self {
-            first_offset: offset,
-            last_offset: offset,
-            last_seen: now,
-            superseded: Vec::new(),
-            chunks: HashMap::new(),
-            stage: Stage::Collecting,
+    /// When the oldest event was seen last that needs more of the log.
+    pub(super) fn oldest_waiting(&self) -> Option<LogTime> {
+        let sources = self.sources.values().map(Source::last_seen);
+        sources.min_by_key(|seen| seen.written_ms)
+    }
+
+    fn has_all(&self, source: EventId, message: &EventMessage<'_>) -> bool {
+        let source = self.sources.get(&source);
+        let mut entries = message.attachments.iter();
+        entries.all(|entry| pieces::is_whole(source, entry))
+    }
+
+    /// Drops the chunks of a copy that is not needed, all of its event when it is of our own relays: returns where they began.
+    fn forget(&mut self, source: EventId, copy: &EventMessage<'_>, is_ours: bool) -> Vec<i64> {
+        let Some(open) = self.sources.get_mut(&source) else {
+            return Vec::new();
+        };
+        let pieces = copy.attachments.iter();
+        let begun = pieces.filter_map(|entry| open.remove(&entry.id));
+        let mut begun: Vec<i64> = begun.map(|pieces| pieces.first_offset()).collect();
+        if is_ours {
+            begun.extend(open.clear());
         }
-    }
-
-    fn saw(&mut self, offset: i64, now: Instant) {
-        self.last_offset = self.last_offset.max(offset);
-        self.last_seen = now;
-    }
-
-    fn has_chunk(&self, attachment: &AttachmentId, index: u32) -> bool {
-        self.chunks
-            .get(attachment)
-            .is_some_and(|chunks| chunks.contains_key(&index))
+        if open.is_empty() {
+            self.sources.remove(&source);
+        }
+        begun
     }
 
     fn hand_over_when_whole(&mut self, event_id: EventId) -> Option<Action> {
-        let Stage::Waiting { event, .. } = &self.stage else {
+        let Stage::Waiting { event, .. } = &self.events.get(&event_id)?.stage else {
             return None;
         };
-        if self.has_all(&event.entries) {
+        let source = self.sources.get(&event.source);
+        let mut entries = event.entries.iter();
+        if entries.all(|entry| pieces::is_whole(source, entry)) {
             self.hand_over(event_id)
         } else {
             None
         }
     }
 
-    fn has_all(&self, entries: &[AttachmentEntry]) -> bool {
-        let whole = |entry: &AttachmentEntry| {
-            entry.rate_limited || self.missing_indices(entry).next().is_none()
-        };
-        entries.iter().all(whole)
-    }
-
-    fn missing_indices<'a>(&'a self, entry: &'a AttachmentEntry) -> impl Iterator<Item = u32> + 'a {
-        let received = self.chunks.get(&entry.id);
-        (0..entry.chunks)
-            .filter(move |index| received.is_none_or(|chunks| !chunks.contains_key(index)))
-    }
-
     /// Gives everything away; what is absent now stays absent.
     fn hand_over(&mut self, event_id: EventId) -> Option<Action> {
-        let Stage::Waiting { event, .. } = std::mem::replace(&mut self.stage, Stage::InProcess)
-        else {
-            return None;
-        };
-        let mut attachments = Vec::with_capacity(event.entries.len());
-        let mut incomplete = Vec::new();
-        for entry in &event.entries {
-            match self.attachment(entry, &event.headers) {
-                Ok(attachment) => attachments.push(attachment),
-                Err(failure) => incomplete.push(Incomplete {
-                    kind: entry.attachment_type.clone(),
-                    failure,
-                }),
-            }
+        let open = self.events.get_mut(&event_id)?;
+        let event = open.begin_process()?;
+        let named = event.source;
+        let mut source = self.sources.remove(&named).unwrap_or_default();
+        let (assembled, begun) = event.assemble(event_id, &mut source);
+        open.ended.begun.extend(begun);
+        if !source.is_empty() {
+            self.sources.insert(named, source);
         }
-        self.chunks.clear();
-        let ReceivedEvent {
-            offset,
-            project_id,
-            received_at,
-            remote_addr,
-            payload,
-            ..
-        } = *event;
-        let envelope = Envelope {
-            event_id,
-            project_id,
-            received_at,
-            remote_addr,
-            event: payload,
-            attachments,
-        };
-        Some(Action::Process(Box::new(Assembled {
-            envelope,
-            incomplete,
-            offset,
-        })))
-    }
-
-    fn attachment(
-        &self,
-        entry: &AttachmentEntry,
-        headers: &Headers,
-    ) -> Result<Attachment, Failure> {
-        if let Some(damage) = &headers.spool_damage {
-            let corrupt = CorruptAttachment::spool_file(&entry.name, damage);
-            return Err(Failure::CorruptAttachment(corrupt));
-        }
-        let mut content = Content::default();
-        let received = self.chunks.get(&entry.id);
-        for segment in received
-            .into_iter()
-            .flatten()
-            .filter(|(index, _)| **index < entry.chunks)
-        {
-            content.push(segment.1.clone());
-        }
-        let missing: Vec<u32> = self.missing_indices(entry).collect();
-        if !missing.is_empty() {
-            return Err(Failure::MissingChunks(vec![MissingChunks {
-                attachment: entry.name.clone(),
-                expected_chunks: entry.chunks,
-                missing,
-                expected_bytes: entry.size,
-                received_bytes: content.len(),
-                first_offset: self.first_offset,
-                last_offset: self.last_offset,
-            }]));
-        }
-        if content.len() != entry.size {
-            return Err(Failure::CorruptAttachment(CorruptAttachment {
-                attachment: entry.name.clone(),
-                check: "size".into(),
-                expected: entry.size.to_string(),
-                found: content.len().to_string(),
-            }));
-        }
-        Ok(Attachment {
-            id: entry.id.clone(),
-            name: entry.name.clone(),
-            content_type: entry.content_type.clone(),
-            kind: entry.attachment_type.clone(),
-            content,
-            blake3: headers.blake3.get(&entry.id).copied(),
-        })
-    }
-}
-
-/// The events finished last, so that late copies of their messages are known.
-#[derive(Debug, Default)]
-struct Finished {
-    known: HashSet<EventId>,
-    order: VecDeque<EventId>,
-}
-
-impl Finished {
-    fn contains(&self, event_id: EventId) -> bool {
-        self.known.contains(&event_id)
-    }
-
-    fn insert(&mut self, event_id: EventId) {
-        if !self.known.insert(event_id) {
-            return;
-        }
-        self.order.push_back(event_id);
-        if self.order.len() > FINISHED_EVENTS_REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
+        Some(Action::Process(Box::new(assembled)))
     }
 }
 

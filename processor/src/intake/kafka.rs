@@ -1,25 +1,28 @@
 //! Deliveries from the ingest topic: records in, assembled events out; what is finished lands with the watermark.
 
-use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use shared::kafka::{
-    AssignmentChange, ConsumerEvents, InboundRecord, IntakeEvent, RecordConsumer,
+    AssignmentChange, ConsumerEvents, InboundRecord, IntakeEvent, Record, RecordConsumer,
     TransactionalProducer, Truncated,
 };
 use shared::message::{Message, MessageError};
 use shared::metrics::Metrics;
+use shared::outcome::LogTruncated;
 use shared::readiness::{Part, PartState, Readiness};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::assembly::Action;
 use super::outbox::{Finished, Outbox};
-use super::partition::{Partition, Sealed};
-use super::scratch::ChunkStore;
+use super::partition::{Partition, Patience, Sealed};
+use super::reading_clock::ReadingClock;
+use super::scratch::{ChunkPlace, ChunkStore, Room};
+use super::watermark::Watermark;
 use super::{Claim, Completion, Delivery};
 use crate::dead_letter::DeadLetters;
 use crate::identity::ProcessorIdentity;
@@ -40,7 +43,11 @@ pub(crate) struct KafkaIntake {
     events: ConsumerEvents,
     partitions: HashMap<i32, Partition>,
     chunks: ChunkStore,
-    incomplete_after: Duration,
+    room: Room,
+    /// Partitions that are not read for want of room.
+    held_back: BTreeSet<i32>,
+    patience: Patience,
+    clock: ReadingClock,
     /// Assembled, and waiting for a place among the deliveries.
     assembled: VecDeque<Delivery>,
     /// Given to each delivery; `None` once no more are made.
@@ -48,6 +55,8 @@ pub(crate) struct KafkaIntake {
     finished_told: mpsc::Receiver<Finished>,
     outbox: Outbox,
     dead_letters: DeadLetters,
+    outcomes: Arc<str>,
+    retention: watch::Receiver<Option<Duration>>,
     metrics: Metrics,
     readiness: Readiness,
     /// Held for as long as the group knows us by it.
@@ -62,12 +71,14 @@ pub(crate) struct IntakeParts {
     pub(crate) producer: TransactionalProducer,
     /// How dead letters are written.
     pub(crate) dead_letters: DeadLetters,
-    /// Where chunks go that memory has no room for.
-    pub(crate) scratch: PathBuf,
-    /// The room in memory.
-    pub(crate) memory_bytes_max: u64,
-    /// `processor.incomplete_after`
-    pub(crate) incomplete_after: Duration,
+    /// The topic of outcomes.
+    pub(crate) outcomes: Arc<str>,
+    /// Where chunks are kept.
+    pub(crate) chunks: ChunkPlace,
+    /// What is waited for.
+    pub(crate) patience: Patience,
+    /// How long the ingest topic keeps records.
+    pub(crate) retention: watch::Receiver<Option<Duration>>,
     /// Where its figures are shown.
     pub(crate) metrics: Metrics,
     /// Where its state is shown.
@@ -96,12 +107,17 @@ impl KafkaIntake {
             consumer,
             events,
             partitions: HashMap::new(),
-            chunks: ChunkStore::new(parts.scratch, parts.memory_bytes_max),
-            incomplete_after: parts.incomplete_after,
+            chunks: ChunkStore::new(parts.chunks),
+            room: Room::Some,
+            held_back: BTreeSet::new(),
+            patience: parts.patience,
+            clock: ReadingClock::start(),
             assembled: VecDeque::new(),
             finished: Some(finished),
             finished_told,
             dead_letters: parts.dead_letters,
+            outcomes: parts.outcomes,
+            retention: parts.retention,
             metrics: parts.metrics,
             readiness: parts.readiness,
             _identity: parts.identity,
@@ -144,6 +160,7 @@ impl KafkaIntake {
         loop {
             let next = self.next_assembled();
             let may_read = next.is_none() && self.assembled.len() < ASSEMBLED_MAX;
+            self.clock.note_wait(next.is_some());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
@@ -208,15 +225,15 @@ impl KafkaIntake {
                 truncated,
                 assignment,
             } => {
-                truncated.into_iter().for_each(|range| self.note(range));
                 for start in starts {
                     let number = start.partition;
                     let gauges = self.metrics.partition(number);
                     self.partitions.insert(
                         number,
-                        Partition::resumed(start, assignment, self.incomplete_after, gauges),
+                        Partition::resumed(start, assignment, self.patience, gauges),
                     );
                 }
+                truncated.into_iter().for_each(|range| self.note(range));
                 self.readiness.set(Part::Consumer, PartState::Ready);
             }
             AssignmentChange::Revoked {
@@ -225,6 +242,7 @@ impl KafkaIntake {
             } => {
                 for number in &partitions {
                     self.partitions.remove(number);
+                    self.held_back.remove(number);
                     self.metrics.forget_partition(*number);
                 }
                 self.assembled.retain(|delivery| {
@@ -246,23 +264,49 @@ impl KafkaIntake {
         match event {
             IntakeEvent::Record(record) => self.take_record(*record),
             IntakeEvent::Truncated(range) => self.note(range),
+            IntakeEvent::End(number) => {
+                if let Some(partition) = self.partitions.get_mut(&number) {
+                    partition.reach_end();
+                }
+            }
         }
     }
 
-    fn note(&self, range: Truncated) {
+    /// Tells what is gone, together with the position behind it: once, whatever happens to us.
+    fn note(&mut self, range: Truncated) {
         let Truncated {
             partition,
             first,
             end,
+            metadata,
         } = range;
-        let lost = u64::try_from(end - first).unwrap_or_default();
-        self.metrics.log_truncated_offsets.inc_by(lost);
-        tracing::error!(
+        let gone = LogTruncated {
+            topic: self.dead_letters.origin_topic.to_string(),
             partition,
-            first,
-            last = end - 1,
-            "retention removed records before they were read"
+            first_offset: first,
+            last_offset: end - 1,
+            offsets: u64::try_from(end - first).unwrap_or_default(),
+            already_finished: Watermark::resumed(first, first, &metadata).finished_below(end),
+            noticed_at: Timestamp::now(),
+        };
+        self.metrics.log_truncated_offsets.inc_by(gone.offsets);
+        self.metrics.log_truncations.inc();
+        tracing::error!(
+            ?gone,
+            "retention removed records before they were read: more processors or longer retention are needed"
         );
+        let record = Record {
+            topic: Arc::clone(&self.outcomes),
+            key: gone.key(),
+            headers: Vec::new(),
+            value: gone.encode(),
+        };
+        self.take_finished(Finished {
+            partition,
+            sealed: Sealed::Truncated { end },
+            records: vec![Arc::new(record)],
+            landed: None,
+        });
     }
 
     fn take_record(&mut self, record: InboundRecord) {
@@ -275,23 +319,22 @@ impl KafkaIntake {
             );
             return;
         };
+        self.clock.note_record();
         self.metrics.records_consumed.inc();
-        if partition.read(record.offset) {
+        if partition.read(&record) {
             self.metrics.records_first_seen.inc();
         }
-        let now = Instant::now();
-        let value = record.value.clone();
-        let action = match Message::decode(&value) {
-            Ok(Message::AttachmentChunk(chunk)) => {
-                partition.take_chunk(&chunk, &record, &mut self.chunks, now)
-            }
-            Ok(Message::Event(event)) => partition.take_event(event, record, now),
+        let message = Message::decode(&record.value);
+        let taken = message.and_then(|message| partition.take(message, &record, &mut self.chunks));
+        match taken {
+            Ok(Some(action)) => self.act(number, action),
+            Ok(None) => {}
             // Read again for the chunks around it; it is with the dead letters already.
-            Err(_) if partition.was_finished(record.offset) => return,
-            Err(error) => return self.bury(&record, &error),
-        };
-        if let Some(action) = action {
-            self.act(number, action);
+            Err(_) if partition.was_finished(record.offset) => {}
+            Err(error) => self.bury(&record, &error),
+        }
+        if self.chunks.is_without_disk() && self.room != Room::NoDisk {
+            self.make_room();
         }
     }
 
@@ -314,11 +357,9 @@ impl KafkaIntake {
                 });
             }
             Action::Abandon {
-                event_id,
-                first_offset,
-                chunks,
+                event_id, chunks, ..
             } => {
-                tracing::warn!(%event_id, partition = number, offset = first_offset, chunks, "chunks without an event");
+                tracing::warn!(%event_id, partition = number, chunks, "chunks without an event");
                 self.metrics.abandoned_events.inc();
                 self.metrics.abandoned_chunks.inc_by(chunks);
             }
@@ -346,25 +387,73 @@ impl KafkaIntake {
     }
 
     fn take_time(&mut self) {
-        let now = Instant::now();
+        let read_for = self.clock.read_for();
+        let wall_ms = Timestamp::now().as_millisecond();
+        let retention = *self.retention.borrow();
+        // Nothing more is read before an event is finished that waits for more to be read: it has waited long enough.
+        let is_stuck = self.assembled.len() >= ASSEMBLED_MAX && self.next_assembled().is_none();
         let mut actions = Vec::new();
         let mut open_events = 0;
         for (number, partition) in &mut self.partitions {
-            actions.extend(
-                partition
-                    .take_time(now)
-                    .into_iter()
-                    .map(|action| (*number, action)),
-            );
-            open_events += partition.show();
+            let read_for = match self.held_back.contains(number) {
+                true => Duration::ZERO,
+                false => read_for,
+            };
+            let brought = partition.take_time(read_for, wall_ms, is_stuck);
+            actions.extend(brought.into_iter().map(|action| (*number, action)));
+            let log_start = self.consumer.log_start(*number);
+            let now = (self.clock.running_for(), wall_ms);
+            open_events += partition.show(now, log_start, retention);
         }
         for (number, action) in actions {
             self.act(number, action);
         }
+        self.make_room();
         self.metrics.open_events.set(open_events as i64);
-        self.metrics
-            .pending_bytes
-            .set(self.chunks.memory_bytes() as i64);
         self.outbox.begin(&mut self.partitions);
+    }
+
+    /// Holds partitions back while there is no room for what comes of them. The one whose event waits longest is read on:
+    /// what it waits for is the only thing that makes room.
+    fn make_room(&mut self) {
+        let room = self.chunks.room(self.room);
+        if room != self.room {
+            tracing::info!(?room, "room for chunks of unfinished events");
+            self.room = room;
+        }
+        let waiting = self.partitions.iter();
+        let waiting = waiting.filter_map(|(number, partition)| {
+            Some((partition.oldest_waiting()?.written_ms, *number))
+        });
+        let held_back: BTreeSet<i32> = match room {
+            Room::Some => BTreeSet::new(),
+            Room::Full => {
+                let read_on = waiting.min().map(|(_, number)| number);
+                let numbers = self.partitions.keys().copied();
+                numbers.filter(|number| Some(*number) != read_on).collect()
+            }
+            Room::NoDisk => self.partitions.keys().copied().collect(),
+        };
+        if held_back != self.held_back {
+            match self.consumer.hold_back(held_back.clone()) {
+                Ok(()) => self.held_back = held_back,
+                Err(error) => tracing::warn!(%error, "partitions are not held back yet"),
+            }
+        }
+        let metrics = &self.metrics;
+        metrics.pending_bytes.set(self.chunks.memory_bytes() as i64);
+        metrics
+            .scratch_bytes
+            .set(self.chunks.scratch_bytes() as i64);
+        metrics
+            .partitions_held_back
+            .set(self.held_back.len() as i64);
+        let state = match room {
+            Room::Some | Room::Full => PartState::Ready,
+            Room::NoDisk => PartState::not_ready(
+                "no room for chunks: memory is full (processor.memory), and the volume of data.dir takes no more",
+            ),
+        };
+        self.readiness.set(Part::Scratch, state);
     }
 }

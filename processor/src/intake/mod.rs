@@ -1,10 +1,13 @@
 //! Where deliveries come from: the Kafka topic, or the spool directory of this process.
 
 mod assembly;
+mod foreign;
+mod headroom;
 mod kafka;
 mod local;
 mod outbox;
 mod partition;
+mod reading_clock;
 mod scratch;
 mod watermark;
 
@@ -18,6 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use assembly::{Assembled, Incomplete};
 pub(crate) use kafka::{IntakeParts, KafkaIntake};
 pub(crate) use local::LocalIntake;
+pub(crate) use partition::Patience;
+pub(crate) use scratch::ChunkPlace;
 
 use outbox::Finished;
 use partition::Sealed;

@@ -1,14 +1,16 @@
 //! One partition: its open events and its watermark, kept in step. Pure but for where chunks are kept.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use shared::id::EventId;
 use shared::kafka::{CommitPosition, InboundRecord};
-use shared::message::{AttachmentChunk, EventMessage};
+use shared::message::{AttachmentChunk, Message, MessageError};
 use shared::metrics::PartitionGauges;
 
-use super::assembly::{Action, Assembly, Taken};
+use super::assembly::{Action, Assembly, Ended, LogTime, Received, Taken};
+use super::foreign;
+use super::headroom::{Headroom, Standing};
 use super::scratch::ChunkStore;
 use super::watermark::{FINISHED_ABOVE_MAX, Watermark};
 
@@ -21,9 +23,23 @@ pub(super) struct Partition {
     assignment: u64,
     watermark: Watermark,
     assembly: Assembly,
+    /// How far the log was read, and for how long.
+    now: LogTime,
+    /// The position at which there was nothing more to read.
+    end: Option<i64>,
+    headroom: Headroom,
     /// The position that was committed last, or is being committed.
     committed: CommitPosition,
     gauges: PartitionGauges,
+}
+
+/// What is waited for and kept of events that are not whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// `processor.incomplete_after`
+    pub(crate) incomplete_after: Duration,
+    /// Bytes of one event: `processor.scratch`
+    pub(crate) event_bytes_max: u64,
 }
 
 /// What is done with in a partition.
@@ -41,6 +57,11 @@ pub(crate) enum Sealed {
         /// Its offset.
         offset: i64,
     },
+    /// Records that retention removed, up to `end`.
+    Truncated {
+        /// The first offset that is still there.
+        end: i64,
+    },
 }
 
 impl Partition {
@@ -48,14 +69,21 @@ impl Partition {
     pub(super) fn resumed(
         start: CommitPosition,
         assignment: u64,
-        incomplete_after: Duration,
+        patience: Patience,
         gauges: PartitionGauges,
     ) -> Self {
+        let Patience {
+            incomplete_after,
+            event_bytes_max,
+        } = patience;
         Self {
             number: start.partition,
             assignment,
             watermark: Watermark::resumed(start.offset, start.resume, &start.metadata),
-            assembly: Assembly::new(incomplete_after),
+            assembly: Assembly::new(incomplete_after, event_bytes_max),
+            now: LogTime::default(),
+            end: None,
+            headroom: Headroom::default(),
             committed: start,
             gauges,
         }
@@ -67,55 +95,87 @@ impl Partition {
     }
 
     /// Notes that a record was read. Whether it is the first time.
-    pub(super) fn read(&mut self, offset: i64) -> bool {
-        self.watermark.read(offset)
+    pub(super) fn read(&mut self, record: &InboundRecord) -> bool {
+        if let Some(written_ms) = record.written_ms {
+            self.now.written_ms = self.now.written_ms.max(written_ms);
+        }
+        self.watermark.read(record.offset)
     }
 
-    /// Takes a chunk, whose payload is kept in `store` when it is needed.
-    pub(super) fn take_chunk(
+    /// Notes that there is nothing more to read now.
+    pub(super) fn reach_end(&mut self) {
+        self.end = Some(self.watermark.position());
+    }
+
+    /// Takes a message.
+    ///
+    /// # Errors
+    /// [`MessageError`]: it is for the dead letters.
+    pub(super) fn take(
+        &mut self,
+        message: Message<'_>,
+        record: &InboundRecord,
+        store: &mut ChunkStore,
+    ) -> Result<Option<Action>, MessageError> {
+        let (headers, offset) = (record.headers.clone(), record.offset);
+        let received = match message {
+            Message::AttachmentChunk(chunk) => return Ok(self.take_chunk(&chunk, record, store)),
+            Message::Event(event) => Received {
+                source: event.event_id,
+                payload: record.value.slice_ref(event.payload),
+                message: event,
+                headers,
+                offset,
+            },
+            Message::Attachment(file) => {
+                let written_ms = record.written_ms.unwrap_or_default();
+                foreign::file(file, written_ms, headers, offset)
+            }
+            Message::UserReport(report) => foreign::user_report(&report, headers, offset)?,
+        };
+        Ok(self.take_event(received))
+    }
+
+    fn take_chunk(
         &mut self,
         chunk: &AttachmentChunk<'_>,
         record: &InboundRecord,
         store: &mut ChunkStore,
-        now: Instant,
     ) -> Option<Action> {
         let payload: Bytes = record.value.slice_ref(chunk.payload);
         let part = (chunk.event_id, chunk.id.clone(), chunk.chunk_index);
-        let (taken, action) = self
+        let bytes = payload.len() as u64;
+        let keep = || store.keep(payload);
+        let taken = self
             .assembly
-            .take_chunk(part, record.offset, now, || store.keep(payload));
-        self.note_begun(&taken, record.offset);
-        action
+            .take_chunk(part, record.offset, self.now, bytes, keep);
+        match taken.0 {
+            Taken::Begins => self.watermark.begin(record.offset),
+            Taken::Continues => {}
+            Taken::Repeats(ended) => self.end_all(ended),
+        }
+        taken.1
     }
 
-    /// Takes an event message.
-    pub(super) fn take_event(
-        &mut self,
-        event: EventMessage<'_>,
-        record: InboundRecord,
-        now: Instant,
-    ) -> Option<Action> {
-        let (event_id, offset) = (event.event_id, record.offset);
+    fn take_event(&mut self, received: Received<'_>) -> Option<Action> {
+        let offset = received.offset;
         if self.watermark.was_finished(offset) {
-            self.seal(Sealed::Event { event_id, offset });
+            let begun = self.assembly.pass_over(&received);
+            self.end_all(begun);
             return None;
         }
-        let payload = record.value.slice_ref(event.payload);
-        let (taken, action) = self
-            .assembly
-            .take_event(event, payload, record.headers, offset, now);
-        self.note_begun(&taken, offset);
+        let (taken, action) = self.assembly.take_event(received, self.now);
         match taken {
-            Taken::Begins | Taken::Continues => self.watermark.hold(offset),
-            Taken::Repeats => {}
+            Taken::Begins => self.watermark.hold(offset),
+            Taken::Continues => {}
+            Taken::Repeats(ended) => self.end_all(ended),
         }
         action
     }
 
-    fn note_begun(&mut self, taken: &Taken, offset: i64) {
-        match taken {
-            Taken::Begins => self.watermark.begin(offset),
-            Taken::Continues | Taken::Repeats => {}
+    fn end_all(&mut self, begun: Vec<i64>) {
+        for offset in begun {
+            self.watermark.end(offset);
         }
     }
 
@@ -129,15 +189,34 @@ impl Partition {
         self.watermark.hold(offset);
     }
 
-    /// What the passing of time brings.
-    pub(super) fn take_time(&mut self, now: Instant) -> Vec<Action> {
-        let actions = self.assembly.take_time(now);
-        for action in &actions {
-            if let Action::Abandon { first_offset, .. } = action {
-                self.watermark.end(*first_offset);
+    /// What the passing of time brings: the partition was read for so long since it was told last, and it is `wall_ms`.
+    /// `is_stuck` when it can be read no further.
+    pub(super) fn take_time(
+        &mut self,
+        read_for: Duration,
+        wall_ms: i64,
+        is_stuck: bool,
+    ) -> Vec<Action> {
+        self.now.reading += read_for;
+        if is_stuck || self.is_at_end() {
+            self.now.written_ms = self.now.written_ms.max(wall_ms);
+        }
+        let mut actions = self.assembly.take_time(self.now);
+        for action in &mut actions {
+            if let Action::Abandon { begun, .. } = action {
+                self.end_all(std::mem::take(begun));
             }
         }
         actions
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.end == Some(self.watermark.position())
+    }
+
+    /// Up to when the log has been read where its oldest open event stands; `None` when nothing more of the log is needed.
+    pub(super) fn oldest_waiting(&self) -> Option<LogTime> {
+        self.assembly.oldest_waiting()
     }
 
     /// Something is done with, once the next position is committed.
@@ -145,14 +224,14 @@ impl Partition {
         match sealed {
             Sealed::Event { event_id, offset } => {
                 self.watermark.finish_event(offset);
-                if let Some(ended) = self.assembly.finish(event_id) {
-                    self.watermark.end(ended.first_offset);
-                    for superseded in ended.superseded {
-                        self.watermark.release(superseded);
-                    }
+                let Ended { begun, superseded } = self.assembly.finish(event_id);
+                self.end_all(begun);
+                for superseded in superseded {
+                    self.watermark.release(superseded);
                 }
             }
             Sealed::DeadLetter { offset } => self.watermark.release(offset),
+            Sealed::Truncated { end } => self.watermark.skip_to(end),
         }
     }
 
@@ -179,8 +258,14 @@ impl Partition {
         moved.then_some(position)
     }
 
-    /// Shows the watermark; returns how many events are open.
-    pub(super) fn show(&self) -> usize {
+    /// Shows where the partition stands; returns how many events are open. `log_start` is the first offset that its log
+    /// still has, `retention` how long records are kept, `at` the time on any steady clock.
+    pub(super) fn show(
+        &mut self,
+        (at, wall_ms): (Duration, i64),
+        log_start: Option<i64>,
+        retention: Option<Duration>,
+    ) -> usize {
         let (lowest, position) = (
             self.watermark.lowest_unfinished(),
             self.watermark.position(),
@@ -188,6 +273,23 @@ impl Partition {
         self.gauges.watermark_offset.set(lowest);
         self.gauges.position_offset.set(position);
         self.gauges.span_records.set(position - lowest);
+        let behind_ms = match self.now.written_ms {
+            // Nothing was read yet.
+            0 => 0,
+            written_ms => wall_ms.saturating_sub(written_ms).max(0).cast_unsigned(),
+        };
+        let standing = Standing {
+            at,
+            age: if self.is_at_end() {
+                Duration::ZERO
+            } else {
+                Duration::from_millis(behind_ms)
+            },
+            above_start: position - log_start.unwrap_or(0),
+        };
+        let headroom = self.headroom.take(standing, retention);
+        let seconds = headroom.map_or(f64::INFINITY, |headroom| headroom.as_secs_f64());
+        self.gauges.headroom_seconds.set(seconds);
         self.assembly.open_events()
     }
 }

@@ -24,7 +24,7 @@ pub(super) struct Watermark {
     position: i64,
     /// Offsets of event messages, and of records of no event, that are not done with.
     held: BTreeSet<i64>,
-    /// First offsets of events that are not done with, and how many begin there: their chunks are needed.
+    /// First offsets of attachments that are not done with, and how many begin there: their chunks are needed.
     begun: BTreeMap<i64, u32>,
     /// Offsets of event messages that are done with, above the watermark.
     finished: BTreeSet<i64>,
@@ -50,12 +50,17 @@ impl Watermark {
         first_time
     }
 
-    /// An event begins at `offset`, with a chunk or its message.
+    /// Nothing below `offset` can be read any more.
+    pub(super) fn skip_to(&mut self, offset: i64) {
+        self.position = self.position.max(offset);
+    }
+
+    /// An attachment begins at `offset`.
     pub(super) fn begin(&mut self, offset: i64) {
         *self.begun.entry(offset).or_default() += 1;
     }
 
-    /// The event that began at `offset` needs its chunks no more.
+    /// The chunks of the attachment that began at `offset` are not needed any more.
     pub(super) fn end(&mut self, offset: i64) {
         if let Some(events) = self.begun.get_mut(&offset) {
             *events -= 1;
@@ -87,6 +92,11 @@ impl Watermark {
     /// Whether what stands at `offset` was done with before.
     pub(super) fn was_finished(&self, offset: i64) -> bool {
         offset < self.floor || self.finished.contains(&offset)
+    }
+
+    /// How many finished events stand above the watermark and below `offset`.
+    pub(super) fn finished_below(&self, offset: i64) -> u64 {
+        self.finished.range(..offset).count() as u64
     }
 
     /// How many finished events stand above the watermark.

@@ -152,7 +152,7 @@ impl<'e> Sending<'e> {
             attachment_type: attachment.kind.clone(),
             chunks: cut.chunks(),
             size: attachment.content.len(),
-            rate_limited: false,
+            ..AttachmentEntry::default()
         };
         EventMessage {
             event_id: self.envelope.event_id,
@@ -226,11 +226,8 @@ pub(super) fn damage_record(
     let minidump = AttachmentEntry {
         id: AttachmentId::random(),
         name: file.to_owned(),
-        content_type: None,
         attachment_type: AttachmentKind::Minidump,
-        chunks: 0,
-        size: 0,
-        rate_limited: false,
+        ..AttachmentEntry::default()
     };
     let event = EventMessage {
         event_id,

@@ -185,6 +185,8 @@ pub struct ProcessorConfig {
     pub incomplete_after: Span,
     /// Memory for the chunks of events under way; past it they go to scratch files.
     pub memory: ByteSize,
+    /// Scratch files for them; past it partitions are not read for a while. No single event may be larger.
+    pub scratch: ByteSize,
 }
 
 /// `[log]`
@@ -315,6 +317,7 @@ impl Default for ProcessorConfig {
             attempts: 3,
             incomplete_after: Span::secs(600),
             memory: ByteSize::mib(256),
+            scratch: ByteSize::mib(20 << 10),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The process's one consumer, polled by a thread of its own that hands records over a bounded channel.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{ClientConfig, Offset};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::error::KafkaError;
 use super::group::Group;
@@ -21,7 +22,7 @@ use super::mark::TransactionMark;
 use super::poller::Poller;
 use super::settings;
 use crate::config::KafkaConfig;
-use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_QUEUE_RECORDS_MAX};
+use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_QUEUE_BYTES_MAX, INTAKE_QUEUE_RECORDS_MAX};
 use crate::message::Headers;
 use crate::metrics::Metrics;
 
@@ -29,12 +30,14 @@ use crate::metrics::Metrics;
 const ASSIGNMENT_CHANGES_MAX: usize = 16;
 
 /// A record of the ingest topic.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct InboundRecord {
     /// Where it stands.
     pub partition: i32,
     /// Where it stands.
     pub offset: i64,
+    /// When it was written, by its producer's clock, in milliseconds since 1970.
+    pub written_ms: Option<i64>,
     /// Its key.
     pub key: Bytes,
     /// Our headers.
@@ -45,6 +48,8 @@ pub struct InboundRecord {
     pub value: Bytes,
     /// Under which assignment of its partition it was read, see [`AssignmentChange::Assigned`].
     pub assignment: u64,
+    /// Its room in the queue, given back with it.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// What the consumer reads.
@@ -54,10 +59,12 @@ pub enum IntakeEvent {
     Record(Box<InboundRecord>),
     /// Retention removed records before we read them.
     Truncated(Truncated),
+    /// Every record of the partition was read, for now.
+    End(i32),
 }
 
 /// A range of offsets, `first..end`, that is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Truncated {
     /// The partition.
     pub partition: i32,
@@ -65,6 +72,8 @@ pub struct Truncated {
     pub first: i64,
     /// The first offset that is still there.
     pub end: i64,
+    /// What was committed beside `first`, when it was the committed position.
+    pub metadata: String,
 }
 
 /// A change of the partitions that are ours. It is told apart from the records, because it must be heard even by an
@@ -149,6 +158,7 @@ impl RecordConsumer {
             client: Arc::clone(&client),
             topic: topic.clone(),
             events,
+            room: Arc::new(Semaphore::new(INTAKE_QUEUE_BYTES_MAX)),
             stop: Arc::clone(&stop),
             runtime: Handle::current(),
         };
@@ -196,10 +206,7 @@ impl RecordConsumer {
         mark: &TransactionMark,
         partitions: &[i32],
     ) -> Result<bool, KafkaError> {
-        let mut list = TopicPartitionList::with_capacity(partitions.len());
-        for partition in partitions {
-            list.add_partition(&self.topic, *partition);
-        }
+        let list = self.list(partitions);
         let asked = |error| KafkaError::from_client("reading committed offsets", &error);
         let committed = self
             .client
@@ -212,6 +219,41 @@ impl RecordConsumer {
             }
         }
         Ok(false)
+    }
+
+    /// Reads nothing more of these partitions for now, and of all others again. What was fetched of them is thrown away.
+    ///
+    /// # Errors
+    /// [`KafkaError`]: the client did not take it.
+    pub fn hold_back(&self, partitions: BTreeSet<i32>) -> Result<(), KafkaError> {
+        let refused = |error| KafkaError::from_client("pausing partitions", &error);
+        let held = self.client.context().held_back();
+        let begun: Vec<i32> = partitions.difference(&held).copied().collect();
+        let ended: Vec<i32> = held.difference(&partitions).copied().collect();
+        if !begun.is_empty() {
+            let list = self.list(&begun);
+            self.client.pause(&list).map_err(refused)?;
+        }
+        if !ended.is_empty() {
+            let list = self.list(&ended);
+            self.client.resume(&list).map_err(refused)?;
+        }
+        self.client.context().hold_back(partitions);
+        Ok(())
+    }
+
+    /// The first offset that the log still has, by the last word of the brokers.
+    #[must_use]
+    pub fn log_start(&self, partition: i32) -> Option<i64> {
+        self.client.context().log_start(partition)
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        list
     }
 
     /// Whether the polling thread is alive. When it is not, no event will come any more.

@@ -1,6 +1,6 @@
 //! The consumer's place in its group: partitions come and go, on the polling thread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -31,6 +31,10 @@ pub(super) struct Group {
     topic: String,
     changes: mpsc::Sender<AssignmentChange>,
     assignments: Mutex<Assignments>,
+    /// Partitions that are ours and not to be read now.
+    held_back: Mutex<BTreeSet<i32>>,
+    /// The first offset of each partition's log.
+    log_starts: Mutex<HashMap<i32, i64>>,
     stop: Arc<AtomicBool>,
     /// A rebalance was given up: this client is outside of its group for good.
     lost: AtomicBool,
@@ -56,6 +60,8 @@ impl Group {
             topic,
             changes,
             assignments: Mutex::default(),
+            held_back: Mutex::default(),
+            log_starts: Mutex::default(),
             stop,
             lost: AtomicBool::new(false),
             errors: ErrorLog::new("consumer"),
@@ -84,6 +90,9 @@ impl ClientContext for Group {
             .values()
             .filter(|partition| partition.fetch_state == "active")
         {
+            if partition.lo_offset >= 0 {
+                locked(&self.log_starts).insert(partition.partition, partition.lo_offset);
+            }
             let lag = partition.hi_offset - partition.committed_offset.max(partition.lo_offset);
             if partition.hi_offset >= 0 {
                 self.metrics
@@ -194,6 +203,7 @@ impl Group {
                         partition,
                         first: offset,
                         end: low,
+                        metadata: mark::committed(partition, offset, element.metadata()).metadata,
                     });
                     mark::committed(partition, low, "")
                 }
@@ -228,6 +238,10 @@ impl Group {
         });
         // Whoever gets them next, we included, must find what we commit for them now.
         drop(is_settled.blocking_recv());
+        // A pause would outlast the assignment.
+        locked(&self.held_back)
+            .retain(|held| elements.iter().all(|gone| gone.partition() != *held));
+        client.resume(list)?;
         client.incremental_unassign(list)
     }
 
@@ -251,10 +265,39 @@ impl Group {
             .unwrap_or_default()
     }
 
+    /// Which partitions are not to be read now.
+    pub(super) fn held_back(&self) -> BTreeSet<i32> {
+        locked(&self.held_back).clone()
+    }
+
+    /// Notes which partitions are not to be read from now on.
+    pub(super) fn hold_back(&self, partitions: BTreeSet<i32>) {
+        *locked(&self.held_back) = partitions;
+    }
+
+    /// Reads partitions again that were paused, but for those that are held back.
+    pub(super) fn resume_unless_held(
+        &self,
+        client: &BaseConsumer<Self>,
+        paused: &TopicPartitionList,
+    ) -> Result<(), ClientError> {
+        let held = locked(&self.held_back);
+        let mut list = TopicPartitionList::new();
+        for element in paused.elements() {
+            if !held.contains(&element.partition()) {
+                list.add_partition(element.topic(), element.partition());
+            }
+        }
+        client.resume(&list)
+    }
+
+    /// The first offset that a partition's log still has.
+    pub(super) fn log_start(&self, partition: i32) -> Option<i64> {
+        locked(&self.log_starts).get(&partition).copied()
+    }
+
     fn assignments(&self) -> MutexGuard<'_, Assignments> {
-        self.assignments
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        locked(&self.assignments)
     }
 
     /// Tells a change from the polling thread, and waits until there is room for it.
@@ -263,4 +306,8 @@ impl Group {
             tracing::debug!("the intake has ended");
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

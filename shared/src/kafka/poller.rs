@@ -11,13 +11,13 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::util::Timeout;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::Permit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::consumer::{InboundRecord, IntakeEvent, Truncated};
 use super::group::Group;
-use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_PAUSE_AFTER};
+use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_PAUSE_AFTER, INTAKE_QUEUE_BYTES_MAX};
 use crate::message::Headers;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -27,6 +27,8 @@ pub(super) struct Poller {
     pub(super) client: Arc<BaseConsumer<Group>>,
     pub(super) topic: String,
     pub(super) events: mpsc::Sender<IntakeEvent>,
+    /// Bytes of records that may be in the channel.
+    pub(super) room: Arc<Semaphore>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) runtime: Handle,
 }
@@ -42,6 +44,9 @@ impl Poller {
                     let record = inbound(&message, assignment);
                     drop(message);
                     self.hand_over(IntakeEvent::Record(Box::new(record)));
+                }
+                Some(Err(ClientError::PartitionEOF(partition))) => {
+                    self.hand_over(IntakeEvent::End(partition));
                 }
                 Some(Err(error)) => {
                     self.handle(&error);
@@ -65,17 +70,19 @@ impl Poller {
     /// Hands an event over. A channel that stays full pauses the partitions, so that polling can go on: a pause throws
     /// away what was fetched ahead, so it must not come at once.
     fn hand_over(&self, event: IntakeEvent) {
-        let event = match self.events.try_send(event) {
-            Ok(()) | Err(TrySendError::Closed(_)) => return,
-            Err(TrySendError::Full(event)) => event,
+        let bytes = match &event {
+            IntakeEvent::Record(record) => record.value.len().min(INTAKE_QUEUE_BYTES_MAX) as u32,
+            IntakeEvent::Truncated(_) | IntakeEvent::End(_) => 0,
         };
         let since = Instant::now();
         let mut paused = None;
         loop {
-            let place = async { timeout(POLL, self.events.reserve()).await };
-            match self.runtime.block_on(place) {
-                Ok(Ok(place)) => break place.send(event),
-                Ok(Err(_closed)) => break,
+            match self.runtime.block_on(timeout(POLL, self.place(bytes))) {
+                Ok(Some((place, room))) => {
+                    place.send(with_room(event, room));
+                    break;
+                }
+                Ok(None) => break,
                 Err(_elapsed) if self.stop.load(Ordering::Acquire) => break,
                 Err(_elapsed) => {}
             }
@@ -94,10 +101,23 @@ impl Poller {
             }
         }
         if let Some(assigned) = paused
-            && let Err(error) = self.client.resume(&assigned)
+            && let Err(error) = self
+                .client
+                .context()
+                .resume_unless_held(&self.client, &assigned)
         {
             tracing::error!(%error, "partitions could not be resumed");
         }
+    }
+
+    /// Waits for a place in the channel and for room for so many bytes; `None` when nobody listens.
+    async fn place(&self, bytes: u32) -> Option<(Permit<'_, IntakeEvent>, OwnedSemaphorePermit)> {
+        let room = Arc::clone(&self.room)
+            .acquire_many_owned(bytes)
+            .await
+            .ok()?;
+        let place = self.events.reserve().await.ok()?;
+        Some((place, room))
     }
 
     /// A record that slipped through a pause is read again later.
@@ -151,12 +171,23 @@ impl Poller {
                     partition,
                     first,
                     end: low,
+                    metadata: String::new(),
                 })),
                 Err(error) => {
                     tracing::error!(%error, partition, "a truncated partition could not be moved on")
                 }
             }
         }
+    }
+}
+
+fn with_room(event: IntakeEvent, room: OwnedSemaphorePermit) -> IntakeEvent {
+    match event {
+        IntakeEvent::Record(mut record) => {
+            record._room = Some(room);
+            IntakeEvent::Record(record)
+        }
+        IntakeEvent::Truncated(_) | IntakeEvent::End(_) => event,
     }
 }
 
@@ -173,6 +204,7 @@ fn inbound(message: &BorrowedMessage<'_>, assignment: u64) -> InboundRecord {
     InboundRecord {
         partition: message.partition(),
         offset: message.offset(),
+        written_ms: message.timestamp().to_millis(),
         key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
         headers: Headers::read(
             raw_headers
@@ -182,5 +214,6 @@ fn inbound(message: &BorrowedMessage<'_>, assignment: u64) -> InboundRecord {
         raw_headers,
         value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
         assignment,
+        _room: None,
     }
 }

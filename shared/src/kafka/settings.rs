@@ -97,6 +97,7 @@ pub(super) fn consumer(config: &KafkaConfig, instance: Option<&str>) -> ClientCo
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("auto.offset.reset", "error")
+        .set("enable.partition.eof", "true")
         // Not for the records but for the offsets: those of a transaction under way are waited for, not passed over.
         .set("isolation.level", "read_committed")
         .set("check.crcs", "true")

@@ -130,10 +130,16 @@ metric_set! {
     partition_position_offset: Family<PartitionLabels, Gauge> = Family::default();
     "Records between the watermark and the position"
     partition_span_records: Family<PartitionLabels, Gauge> = Family::default();
+    "How long until retention reaches what is not read, at the pace of the last five minutes; infinite when it will not"
+    partition_headroom_seconds: Family<PartitionLabels, SecondsGauge> = Family::default();
     "Events begun and not finished"
     open_events: Gauge = Gauge::default();
-    "Bytes of chunks whose events are not complete"
+    "Bytes of chunks in memory whose events are not finished, bounded by processor.memory"
     pending_bytes: Gauge = Gauge::default();
+    "Bytes of scratch files with such chunks, bounded by processor.scratch"
+    scratch_bytes: Gauge = Gauge::default();
+    "Partitions that are not read for want of room for chunks"
+    partitions_held_back: Gauge = Gauge::default();
     "Chunks dropped because their event never came; nobody was promised them"
     abandoned_chunks: Counter = Counter::default();
     "Events begun by chunks and dropped because their event message never came"
@@ -146,6 +152,8 @@ metric_set! {
     parser_attempts: Counter = Counter::default();
     "Outcomes told, by outcome and reason"
     outcomes: Family<OutcomeLabels, Counter> = Family::default();
+    "Times that retention removed records before they were read"
+    log_truncations: Counter = Counter::default();
     "Offsets that retention removed before they were read"
     log_truncated_offsets: Counter = Counter::default();
     "Time an event spends in each step of the processor"
@@ -316,6 +324,7 @@ impl MetricSet {
             watermark_offset: self.partition_watermark_offset.get_or_create_owned(&labels),
             position_offset: self.partition_position_offset.get_or_create_owned(&labels),
             span_records: self.partition_span_records.get_or_create_owned(&labels),
+            headroom_seconds: self.partition_headroom_seconds.get_or_create_owned(&labels),
         }
     }
 
@@ -326,6 +335,7 @@ impl MetricSet {
         self.partition_watermark_offset.remove(&labels);
         self.partition_position_offset.remove(&labels);
         self.partition_span_records.remove(&labels);
+        self.partition_headroom_seconds.remove(&labels);
     }
 }
 
@@ -340,6 +350,8 @@ pub struct PartitionGauges {
     pub position_offset: Gauge,
     /// Records between the two.
     pub span_records: Gauge,
+    /// Until retention reaches what is not read.
+    pub headroom_seconds: SecondsGauge,
 }
 
 /// Holds a gauge up by an amount for as long as it lives.

@@ -1,9 +1,18 @@
-use proptest::prelude::*;
-use shared::message::write_checksums;
+use std::collections::HashSet;
 
+use proptest::prelude::*;
+use shared::id::ProjectId;
+use shared::message::{AttachmentEntry, AttachmentMessage, write_checksums};
+use shared::outcome::{CorruptAttachment, MissingChunks};
+
+use super::super::foreign;
 use super::*;
 
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+
+fn assembly(incomplete_after: Duration) -> Assembly {
+    Assembly::new(incomplete_after, 1 << 30)
+}
 
 /// One event as a producer would send it: its chunks' payloads by attachment.
 #[derive(Clone, Debug)]
@@ -25,7 +34,6 @@ impl Sent {
             let entry = AttachmentEntry {
                 id: AttachmentId::random(),
                 name: format!("{number}.bin"),
-                content_type: None,
                 attachment_type: if number == 0 {
                     AttachmentKind::Minidump
                 } else {
@@ -33,7 +41,7 @@ impl Sent {
                 },
                 chunks: chunks.len() as u32,
                 size: chunks.iter().map(|chunk| chunk.len() as u64).sum(),
-                rate_limited: false,
+                ..AttachmentEntry::default()
             };
             (entry, chunks.clone())
         };
@@ -59,14 +67,16 @@ impl Sent {
         assembly: &mut Assembly,
         part: &Part,
         offset: i64,
-        now: Instant,
+        now: LogTime,
     ) -> (Taken, Option<Action>) {
         match part {
             Part::Chunk { attachment, index } => {
                 let (entry, chunks) = &self.attachments[*attachment];
                 let payload = Bytes::from(chunks[*index].clone());
                 let chunk = (self.event_id, entry.id.clone(), *index as u32);
-                assembly.take_chunk(chunk, offset, now, || Segment::Memory(payload))
+                assembly.take_chunk(chunk, offset, now, payload.len() as u64, || {
+                    Segment::Memory(payload)
+                })
             }
             Part::Event => {
                 let hashes: Vec<_> = self
@@ -88,7 +98,14 @@ impl Sent {
                         .map(|(entry, _)| entry.clone())
                         .collect(),
                 };
-                assembly.take_event(message, Bytes::from_static(b"{}"), headers, offset, now)
+                let received = Received {
+                    source: message.event_id,
+                    message,
+                    payload: Bytes::from_static(b"{}"),
+                    headers,
+                    offset,
+                };
+                assembly.take_event(received, now)
             }
         }
     }
@@ -131,10 +148,10 @@ proptest! {
             .enumerate()
             .flat_map(|(event, sent)| sent.parts().into_iter().map(move |part| (event, part)))
             .collect();
-        let mut assembly = Assembly::new(WEEK);
+        let mut assembly = assembly(WEEK);
         let mut handed_over: HashMap<EventId, i64> = HashMap::new();
-        let mut begun = HashMap::new();
-        let now = Instant::now();
+        let mut begun = HashSet::new();
+        let now = LogTime::default();
         let mut order = order.into_iter().cycle();
         let mut offset = 0;
         while !queue.is_empty() {
@@ -145,23 +162,33 @@ proptest! {
                 queue.swap_remove(pick.index(queue.len()))
             };
             let sent = &events[event];
+            let is_chunk = matches!(part, Part::Chunk { .. });
             let (taken, action) = sent.give(&mut assembly, &part, offset, now);
-            if taken == Taken::Begins {
-                prop_assert!(begun.insert(sent.event_id, offset).is_none(), "an event begins once");
+            match taken {
+                Taken::Begins if is_chunk => { prop_assert!(begun.insert(offset)); }
+                Taken::Begins | Taken::Continues => {}
+                Taken::Repeats(ended) => for offset in ended {
+                    prop_assert!(begun.remove(&offset), "an attachment ends once");
+                }
             }
             if let Some(Action::Process(assembled)) = action {
                 sent.assert_whole(&assembled);
                 prop_assert!(handed_over.insert(sent.event_id, offset).is_none(), "handed over twice");
                 if pick.index(2) == 0 {
-                    prop_assert_eq!(assembly.finish(sent.event_id).map(|ended| ended.first_offset), begun.get(&sent.event_id).copied());
+                    for offset in assembly.finish(sent.event_id).begun {
+                        prop_assert!(begun.remove(&offset), "an attachment ends once");
+                    }
                 }
             }
             offset += 1;
         }
         prop_assert_eq!(handed_over.len(), events.len());
         for sent in &events {
-            assembly.finish(sent.event_id);
+            for offset in assembly.finish(sent.event_id).begun {
+                prop_assert!(begun.remove(&offset), "an attachment ends once");
+            }
         }
+        prop_assert_eq!(begun, HashSet::new());
         prop_assert_eq!(assembly.open_events(), 0);
     }
 
@@ -173,8 +200,8 @@ proptest! {
         let is_lost = |index: usize| lost & (1 << index) != 0;
         let missing: Vec<u32> = (0..chunks.len()).filter(|index| is_lost(*index)).map(|index| index as u32).collect();
         prop_assume!(!missing.is_empty());
-        let mut assembly = Assembly::new(WEEK);
-        let now = Instant::now();
+        let mut assembly = assembly(WEEK);
+        let now = LogTime::default();
         let mut last_offset = 7;
         for part in sent.parts() {
             match part {
@@ -186,7 +213,7 @@ proptest! {
                 }
             }
         }
-        prop_assert!(assembly.take_time(now + LATE_CHUNK_WAIT - Duration::from_millis(1)).is_empty());
+        prop_assert!(assembly.take_time(now + (LATE_CHUNK_WAIT - Duration::from_millis(1))).is_empty());
         let actions = assembly.take_time(now + LATE_CHUNK_WAIT);
         let [Action::Process(assembled)] = &actions[..] else { panic!("one event, found {actions:?}") };
         let received: usize = (0..chunks.len()).filter(|index| !is_lost(*index)).map(|index| chunks[index].len()).sum();
@@ -208,8 +235,8 @@ proptest! {
 #[test]
 fn a_late_chunk_within_the_wait_completes_the_event() {
     let sent = Sent::new(&[vec![b"one".to_vec(), b"two".to_vec()]]);
-    let mut assembly = Assembly::new(WEEK);
-    let now = Instant::now();
+    let mut assembly = assembly(WEEK);
+    let now = LogTime::default();
     sent.give(
         &mut assembly,
         &Part::Chunk {
@@ -220,7 +247,7 @@ fn a_late_chunk_within_the_wait_completes_the_event() {
         now,
     );
     sent.give(&mut assembly, &Part::Event, 1, now);
-    let late = now + LATE_CHUNK_WAIT - Duration::from_secs(1);
+    let late = now + (LATE_CHUNK_WAIT - Duration::from_secs(1));
     let (_, action) = sent.give(
         &mut assembly,
         &Part::Chunk {
@@ -239,8 +266,8 @@ fn a_late_chunk_within_the_wait_completes_the_event() {
 #[test]
 fn chunks_without_an_event_are_abandoned_once_and_hold_their_offset_until_then() {
     let sent = Sent::new(&[vec![b"one".to_vec(), b"two".to_vec()]]);
-    let mut assembly = Assembly::new(Duration::from_secs(600));
-    let now = Instant::now();
+    let mut assembly = assembly(Duration::from_secs(600));
+    let now = LogTime::default();
     let (taken, _) = sent.give(
         &mut assembly,
         &Part::Chunk {
@@ -258,7 +285,7 @@ fn chunks_without_an_event_are_abandoned_once_and_hold_their_offset_until_then()
     );
     let actions = assembly.take_time(now + Duration::from_secs(600));
     assert!(
-        matches!(&actions[..], [Action::Abandon { first_offset: 4, chunks: 1, event_id }] if *event_id == sent.event_id),
+        matches!(&actions[..], [Action::Abandon { begun, chunks: 1, event_id }] if *event_id == sent.event_id && *begun == [4]),
         "{actions:?}"
     );
     assert_eq!(assembly.open_events(), 0);
@@ -267,18 +294,19 @@ fn chunks_without_an_event_are_abandoned_once_and_hold_their_offset_until_then()
 #[test]
 fn stragglers_of_a_finished_event_begin_nothing() {
     let sent = Sent::new(&[vec![b"one".to_vec()]]);
-    let mut assembly = Assembly::new(WEEK);
-    let now = Instant::now();
+    let mut assembly = assembly(WEEK);
+    let now = LogTime::default();
     for (offset, part) in sent.parts().iter().enumerate() {
         sent.give(&mut assembly, part, offset as i64, now);
     }
     let ended = assembly.finish(sent.event_id);
-    assert_eq!(ended.map(|ended| ended.first_offset), Some(0));
+    assert_eq!(ended.begun, [0]);
     for part in sent.parts() {
-        assert!(matches!(
-            sent.give(&mut assembly, &part, 9, now),
-            (Taken::Repeats, None)
-        ));
+        let (taken, action) = sent.give(&mut assembly, &part, 9, now);
+        assert!(
+            taken == Taken::Repeats(Vec::new()) && action.is_none(),
+            "{taken:?}"
+        );
     }
 }
 
@@ -287,8 +315,8 @@ fn a_whole_copy_is_taken_in_place_of_a_message_whose_chunks_were_given_up() {
     let lost = Sent::new(&[vec![b"one".to_vec()]]);
     let mut again = Sent::new(&[vec![b"one".to_vec()]]);
     again.event_id = lost.event_id;
-    let mut assembly = Assembly::new(WEEK);
-    let now = Instant::now();
+    let mut assembly = assembly(WEEK);
+    let now = LogTime::default();
     assert!(lost.give(&mut assembly, &Part::Event, 0, now).1.is_none());
     let chunk = Part::Chunk {
         attachment: 0,
@@ -296,25 +324,25 @@ fn a_whole_copy_is_taken_in_place_of_a_message_whose_chunks_were_given_up() {
     };
     assert!(again.give(&mut assembly, &chunk, 1, now).1.is_none());
     let (taken, action) = again.give(&mut assembly, &Part::Event, 2, now);
-    assert!(matches!(taken, Taken::Continues), "{taken:?}");
+    assert_eq!(taken, Taken::Begins);
     let Some(Action::Process(assembled)) = action else {
         panic!("handed over")
     };
     again.assert_whole(&assembled);
     assert_eq!(assembled.offset, 2);
     let ended = Ended {
-        first_offset: 0,
+        begun: vec![1],
         superseded: vec![0],
     };
-    assert_eq!(assembly.finish(lost.event_id), Some(ended));
+    assert_eq!(assembly.finish(lost.event_id), ended);
 }
 
 #[test]
 fn an_attachment_of_another_size_than_announced_is_corrupt() {
     let mut sent = Sent::new(&[vec![b"dump".to_vec()], vec![b"log".to_vec()]]);
     sent.attachments[1].0.size = 5;
-    let mut assembly = Assembly::new(WEEK);
-    let now = Instant::now();
+    let mut assembly = assembly(WEEK);
+    let now = LogTime::default();
     let mut last = None;
     for (offset, part) in sent.parts().iter().enumerate() {
         last = sent.give(&mut assembly, part, offset as i64, now).1;
@@ -333,4 +361,131 @@ fn an_attachment_of_another_size_than_announced_is_corrupt() {
         assembled.incomplete[0].failure,
         Failure::CorruptAttachment(expected)
     );
+}
+
+/// The message of a file that is sent apart from its crash.
+fn apart(crash: &Sent, number: usize, offset: i64) -> Received<'static> {
+    let message = AttachmentMessage {
+        event_id: crash.event_id,
+        project_id: ProjectId::new(1).expect("not zero"),
+        attachment: crash.attachments[number].0.clone(),
+    };
+    foreign::file(message, 0, Headers::default(), offset)
+}
+
+#[test]
+fn a_file_sent_apart_from_its_crash_is_found_before_and_after_it() {
+    let both = Sent::new(&[vec![b"dump".to_vec()], vec![b"lo".to_vec(), b"g".to_vec()]]);
+    let mut crash = both.clone();
+    crash.attachments.truncate(1);
+    let chunk = |attachment, index| Part::Chunk { attachment, index };
+    for crash_first in [true, false] {
+        let mut assembly = assembly(WEEK);
+        let now = LogTime::default();
+        let give_crash = |assembly: &mut Assembly| {
+            crash.give(assembly, &chunk(0, 0), 10, now);
+            let message = Received {
+                headers: Headers::default(),
+                ..event_of(&crash, 11)
+            };
+            let (_, action) = assembly.take_event(message, now);
+            assert!(matches!(action, Some(Action::Process(_))), "{action:?}");
+            assert_eq!(assembly.finish(crash.event_id).begun, [10]);
+        };
+        if crash_first {
+            give_crash(&mut assembly);
+        }
+        assert_eq!(
+            both.give(&mut assembly, &chunk(1, 0), 20, now).0,
+            Taken::Begins
+        );
+        let file = apart(&both, 1, 21);
+        let late_id = file.message.event_id;
+        assert!(
+            assembly.take_event(file, now).1.is_none(),
+            "it waits for its second chunk"
+        );
+        let (_, action) = both.give(&mut assembly, &chunk(1, 1), 22, now);
+        let Some(Action::Process(assembled)) = action else {
+            panic!("whole")
+        };
+        assert_eq!(assembled.envelope.event_id, late_id);
+        assert_eq!(assembled.incomplete, []);
+        assert_eq!(assembled.attached_to(), Some(both.event_id));
+        assert_eq!(assembly.finish(late_id).begun, [20]);
+        let copy = assembly.take_event(apart(&both, 1, 23), now);
+        assert!(matches!(copy, (Taken::Repeats(_), None)), "{copy:?}");
+        if !crash_first {
+            give_crash(&mut assembly);
+        }
+        assert_eq!(assembly.open_events(), 0);
+    }
+}
+
+fn event_of(sent: &Sent, offset: i64) -> Received<'static> {
+    Received {
+        message: EventMessage {
+            event_id: sent.event_id,
+            project_id: ProjectId::new(1).expect("not zero"),
+            start_time: 1_790_000_000,
+            remote_addr: None,
+            payload: b"{}",
+            attachments: sent
+                .attachments
+                .iter()
+                .map(|(entry, _)| entry.clone())
+                .collect(),
+        },
+        source: sent.event_id,
+        payload: Bytes::from_static(b"{}"),
+        headers: Headers::default(),
+        offset,
+    }
+}
+
+#[test]
+fn bytes_that_do_not_come_in_chunks_are_taken_or_named() {
+    let mut sent = Sent::new(&[vec![], vec![], vec![]]);
+    let data = Bytes::from_static(b"in the message");
+    sent.attachments[0].0.size = data.len() as u64;
+    sent.attachments[0].0.data = Some(data.clone());
+    sent.attachments[1].0.stored_id = Some("elsewhere".into());
+    sent.attachments[2].0.rate_limited = true;
+    let mut assembly = assembly(WEEK);
+    let (_, action) = assembly.take_event(event_of(&sent, 0), LogTime::default());
+    let Some(Action::Process(assembled)) = action else {
+        panic!("nothing is waited for")
+    };
+    let [inline] = &assembled.envelope.attachments[..] else {
+        panic!("one is whole")
+    };
+    assert_eq!(inline.content.read(0, data.len()).expect("in memory"), data);
+    let check = |incomplete: &Incomplete| {
+        let Failure::CorruptAttachment(corrupt) = &incomplete.failure else {
+            panic!("{incomplete:?}")
+        };
+        corrupt.check.clone()
+    };
+    let checks: Vec<String> = assembled.incomplete.iter().map(check).collect();
+    assert_eq!(checks, ["stored_id", "rate_limited"]);
+}
+
+#[test]
+fn an_event_that_no_room_is_enough_for_is_given_up_and_named() {
+    let sent = Sent::new(&[vec![vec![1; 60], vec![2; 60], vec![3; 60]]]);
+    let mut assembly = Assembly::new(WEEK, 100);
+    let mut last = None;
+    for (offset, part) in sent.parts().iter().enumerate() {
+        last = sent
+            .give(&mut assembly, part, offset as i64, LogTime::default())
+            .1;
+    }
+    let Some(Action::Process(assembled)) = last else {
+        panic!("handed over")
+    };
+    let Failure::CorruptAttachment(corrupt) = &assembled.incomplete[0].failure else {
+        panic!("{:?}", assembled.incomplete)
+    };
+    assert_eq!(corrupt.found, "180 bytes and more");
+    assert_eq!(assembly.finish(sent.event_id).begun, [0]);
 }

@@ -1,0 +1,54 @@
+//! When something stands in a partition's log, and how far the log has been read since. Pure.
+
+use std::ops::Add;
+use std::time::Duration;
+
+/// A moment as one partition sees it. Both parts must pass a wait before what was waited for counts as lost: time in which we
+/// did not read (paused, stalled, stopped) proves nothing, and neither does time spent on a backlog.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(in crate::intake) struct LogTime {
+    /// For how long the partition has been read.
+    pub(in crate::intake) reading: Duration,
+    /// Up to when its records were written, in milliseconds since 1970; now, once its end was reached.
+    pub(in crate::intake) written_ms: i64,
+}
+
+impl LogTime {
+    /// Whether `wait` has passed since `then`.
+    pub(in crate::intake) fn is_past(self, then: Self, wait: Duration) -> bool {
+        let due = then + wait;
+        self.reading >= due.reading && self.written_ms >= due.written_ms
+    }
+}
+
+impl Add<Duration> for LogTime {
+    type Output = Self;
+
+    fn add(self, wait: Duration) -> Self {
+        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            reading: self.reading.saturating_add(wait),
+            written_ms: self.written_ms.saturating_add(wait_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_backlog_nor_a_stall_counts_as_waiting() {
+        let (start, wait) = (LogTime::default(), Duration::from_secs(5));
+        let stalled = LogTime {
+            reading: Duration::ZERO,
+            written_ms: 60_000,
+        };
+        let backlog = LogTime {
+            reading: Duration::from_secs(60),
+            written_ms: 0,
+        };
+        assert!(!stalled.is_past(start, wait) && !backlog.is_past(start, wait));
+        assert!((start + wait).is_past(start, wait));
+    }
+}

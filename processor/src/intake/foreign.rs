@@ -1,0 +1,90 @@
+//! What only foreign producers send: files and user reports apart from their crash. Each becomes an upload of late files, as
+//! our relays send them. Pure.
+
+use bytes::Bytes;
+use shared::envelope::AttachmentKind;
+use shared::id::{AttachmentId, EventId};
+use shared::message::{
+    AttachmentEntry, AttachmentMessage, EventMessage, Headers, MessageError, UserReportMessage,
+};
+use shared::report::EventPayload;
+
+use super::assembly::Received;
+
+/// What a user report is called among its crash's files.
+const USER_REPORT_NAME: &str = "user_report.json";
+
+/// A file as an upload of its own. Its id follows from the crash's and the file's, so that a copy is known.
+pub(super) fn file(
+    message: AttachmentMessage,
+    written_ms: i64,
+    headers: Headers,
+    offset: i64,
+) -> Received<'static> {
+    let AttachmentMessage {
+        event_id,
+        project_id,
+        attachment,
+    } = message;
+    let id = attachment.id.as_str().as_bytes();
+    let late = EventMessage {
+        event_id: EventId::derived(&[b"attachment", event_id.as_bytes(), id]),
+        project_id,
+        start_time: u64::try_from(written_ms / 1000).unwrap_or_default(),
+        remote_addr: None,
+        payload: &[],
+        attachments: vec![attachment],
+    };
+    received(late, event_id, headers, offset)
+}
+
+/// A user report as a file.
+///
+/// # Errors
+/// [`MessageError::NoCrash`] when it does not say which crash it is about.
+pub(super) fn user_report(
+    message: &UserReportMessage<'_>,
+    headers: Headers,
+    offset: i64,
+) -> Result<Received<'static>, MessageError> {
+    let crash = message.event_id()?;
+    let file = AttachmentEntry {
+        id: AttachmentId::from(USER_REPORT_NAME),
+        name: USER_REPORT_NAME.into(),
+        content_type: Some("application/json".into()),
+        attachment_type: AttachmentKind::Plain,
+        size: message.payload.len() as u64,
+        data: Some(Bytes::copy_from_slice(message.payload)),
+        ..AttachmentEntry::default()
+    };
+    let late = EventMessage {
+        event_id: EventId::derived(&[b"user_report", crash.as_bytes(), message.payload]),
+        project_id: message.project_id,
+        start_time: message.start_time,
+        remote_addr: None,
+        payload: &[],
+        attachments: vec![file],
+    };
+    Ok(received(late, crash, headers, offset))
+}
+
+fn received(
+    message: EventMessage<'static>,
+    crash: EventId,
+    headers: Headers,
+    offset: i64,
+) -> Received<'static> {
+    let about = EventPayload {
+        attached_to: Some(crash),
+        ..EventPayload::default()
+    };
+    // INVARIANT: a payload is plain values under text keys.
+    let payload = serde_json::to_vec(&about).expect("payloads encode");
+    Received {
+        message,
+        source: crash,
+        payload: payload.into(),
+        headers,
+        offset,
+    }
+}
