@@ -116,7 +116,12 @@ impl Pipeline {
         .await;
         self.took(Stage::Record, begun);
         match recorded.into_iter().next() {
-            Some(Finished::Already(earlier)) => earlier,
+            Some(Finished::Already(earlier)) => {
+                // Another processor had the event, too, and was quicker; or our own answer was lost.
+                tracing::info!("processed, and known as finished already");
+                self.metrics.finished_again.inc();
+                earlier
+            }
             Some(Finished::First) | None => {
                 self.metrics.count_outcome(&outcome.verdict);
                 outcome

@@ -132,6 +132,56 @@ impl Event {
     }
 }
 
+/// An `attachment` message: a file sent apart from its crash, with its bytes inline or in chunks that stand before it.
+pub fn attachment_message(event: &Event, number: usize, inline: bool) -> Vec<u8> {
+    let attachment = &event.attachments[number];
+    let description = match inline {
+        false => attachment.description(),
+        true => map([
+            ("id", attachment.id.as_str().into()),
+            ("name", attachment.name.as_str().into()),
+            ("rate_limited", false.into()),
+            (
+                "attachment_type",
+                attachment.attachment_type.as_str().into(),
+            ),
+            ("size", (attachment.size_bytes() as u64).into()),
+            ("data", Value::Binary(attachment.chunks.concat())),
+            ("retention_days", 90.into()),
+        ]),
+    };
+    encode(&map([
+        ("type", "attachment".into()),
+        ("event_id", event.id.simple().to_string().into()),
+        ("project_id", event.project_id.into()),
+        ("attachment", description),
+    ]))
+}
+
+/// A `user_report` message about an event.
+pub fn user_report_message(event: &Event, comments: &str) -> Vec<u8> {
+    let payload = serde_json::json!({
+        "event_id": event.id.simple().to_string(),
+        "name": "A user",
+        "email": "user@example.org",
+        "comments": comments,
+    });
+    encode(&map([
+        ("type", "user_report".into()),
+        ("project_id", event.project_id.into()),
+        ("start_time", 1_790_000_000.into()),
+        ("payload", Value::Binary(payload.to_string().into_bytes())),
+    ]))
+}
+
+/// A message of a type that carries no crash.
+pub fn other_message(kind: &str) -> Vec<u8> {
+    encode(&map([
+        ("type", kind.into()),
+        ("payload", Value::Binary(b"{}".to_vec())),
+    ]))
+}
+
 /// A message of the ingest topic, taken apart without the product's codec.
 #[derive(Clone, Debug)]
 pub struct Decoded(Value);

@@ -1,9 +1,10 @@
 //! The processor is killed (-9) in the middle of its work and started again: every upload that got a 200 has exactly
-//! one outcome, and its dump is whole.
+//! one outcome and one report, its dump is whole, and what was finished is not parsed again.
 
 use std::sync::mpsc;
 use std::thread;
 
+use harness::conservation::{Load, Scale, Shape, Verdict};
 use harness::dumps;
 use harness::http::Request;
 use harness::multipart::Form;
@@ -36,6 +37,38 @@ fn in_the_same_process_as_the_relay() {
     }
     each_arrived(&stack, &uploaded);
     stack.finish(uploaded.len() as u64, 0);
+}
+
+/// As fast as the relay answers, so that each kill meets events at every step.
+const SHAPE: Shape = Shape {
+    clients: 8,
+    per_second: 200,
+};
+/// Answers between two kills.
+const ANSWERS: usize = 40;
+
+#[test]
+fn again_and_again_under_load() {
+    let scale = Scale::of("a_killed_processor_loses_nothing/again_and_again_under_load");
+    let mut stack = Plan::split().partitions(4).start();
+    let load = Load::start(&scale, &stack, SHAPE);
+    for _ in 0..scale.pick(6, 100) {
+        load.more_promises(ANSWERS);
+        stack.processor().kill();
+        stack.processor().start();
+    }
+    load.more_promises(ANSWERS);
+    let tally = load.stop();
+    assert_eq!(tally.refused(), "none");
+    let verdict = Verdict::reach(&scale, &mut stack, &tally);
+    verdict.is_conserved();
+    let again = Stack::finished_again(stack.processors());
+    println!(
+        "conservation: {} finished events processed again: {again}",
+        scale.scenario()
+    );
+    assert_eq!(again, 0, "what was finished is not parsed again");
+    stack.stop();
 }
 
 /// Uploads one dump after the other, and kills and restarts the processor meanwhile.

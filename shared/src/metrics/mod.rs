@@ -156,6 +156,8 @@ metric_set! {
     log_truncations: Counter = Counter::default();
     "Offsets that retention removed before they were read"
     log_truncated_offsets: Counter = Counter::default();
+    "Events that were processed though they were finished already"
+    finished_again: Counter = Counter::default();
     "Time an event spends in each step of the processor"
     stage_duration_seconds: Histograms<StageLabels> = Family::new_with_constructor(seconds);
 

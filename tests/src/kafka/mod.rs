@@ -5,5 +5,5 @@ mod records;
 mod topics;
 
 pub use broker::Broker;
-pub use records::{Isolation, Record, produce, read_all};
-pub use topics::{Topics, alter_limit, create, limit, ping};
+pub use records::{Isolation, Producer, Record, produce, read_all};
+pub use topics::{Topics, alter_limit, create, delete_records, limit, ping};

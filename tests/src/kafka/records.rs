@@ -6,7 +6,8 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::topics::client;
@@ -131,6 +132,53 @@ pub fn produce(
         .recv()
         .expect("a flushed record has its delivery report")
         .unwrap_or_else(|error| panic!("{topic} refused a record: {error}"))
+}
+
+/// A producer of many records, which compresses them and waits for none of them.
+pub struct Producer {
+    client: BaseProducer,
+    topic: String,
+}
+
+impl Producer {
+    /// A producer to one topic.
+    pub fn new(broker: &str, topic: &str) -> Self {
+        let client = client(broker)
+            .set("message.max.bytes", "20000000")
+            .set("acks", "all")
+            .set("compression.type", "zstd")
+            .set("linger.ms", "5")
+            .create()
+            .unwrap_or_else(|error| panic!("no producer for {broker}: {error}"));
+        Self {
+            client,
+            topic: topic.to_owned(),
+        }
+    }
+
+    /// Hands a record over, as soon as there is room for it.
+    pub fn send(&self, partition: i32, key: &[u8], value: &[u8]) {
+        let mut record = BaseRecord::<_, _>::to(&self.topic)
+            .partition(partition)
+            .key(key)
+            .payload(value);
+        loop {
+            match self.client.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.client.poll(Duration::from_millis(10));
+                }
+                Err((error, _)) => panic!("{} refused a record: {error}", self.topic),
+            }
+        }
+    }
+
+    /// Waits until all of them are confirmed.
+    pub fn flush(&self) {
+        let flushed = self.client.flush(DEADLINE);
+        flushed.unwrap_or_else(|error| panic!("{} did not confirm: {error}", self.topic));
+    }
 }
 
 /// Hands each delivery report to the call that waits for it.

@@ -3,13 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigResource, NewTopic, ResourceSpecifier,
     TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -88,6 +88,21 @@ pub fn alter_limit(broker: &str, topic: &str, limit_bytes: u32) {
         .unwrap_or_else(|error| panic!("the limit of {topic} cannot be set: {error}"));
     for result in results {
         result.unwrap_or_else(|(_, code)| panic!("the limit of {topic} cannot be set: {code}"));
+    }
+}
+
+/// Removes what stands below `offset`, as retention would.
+pub fn delete_records(broker: &str, topic: &str, partition: i32, offset: i64) {
+    let mut below = TopicPartitionList::new();
+    below
+        .add_partition_offset(topic, partition, Offset::Offset(offset))
+        .expect("a partition can be listed");
+    let removed = wait_for(admin(broker).delete_records(&below, &AdminOptions::new()))
+        .unwrap_or_else(|error| panic!("records of {topic} cannot be removed: {error}"));
+    for partition in removed.elements() {
+        partition
+            .error()
+            .unwrap_or_else(|error| panic!("records of {topic} cannot be removed: {error}"));
     }
 }
 

@@ -98,6 +98,21 @@ impl Stack {
         self.roles.last_mut().expect("a stack has a role")
     }
 
+    /// Every processor of a stack that has several.
+    pub fn processors(&mut self) -> &mut [Role] {
+        let first = self
+            .roles
+            .iter()
+            .position(|role| role.name().starts_with("processor"));
+        &mut self.roles[first.expect("a split stack")..]
+    }
+
+    /// How many events these processors, in all their lives, have processed though they were finished before.
+    pub fn finished_again(processors: &[Role]) -> usize {
+        let again = |role: &Role| role.log().matches("known as finished already").count();
+        processors.iter().map(again).sum()
+    }
+
     /// Path of the upload endpoint of project 1, with its key.
     pub fn minidump_path() -> String {
         format!("/api/1/minidump/?sentry_key={KEY}")
@@ -207,6 +222,11 @@ impl Stack {
         relay.set_variable("CRASHFERRY__RELAY__LISTEN", &listen);
         self.roles.insert(1, relay);
         self.second_listen = Some(listen);
+    }
+
+    fn add_processor(&mut self, name: &'static str) {
+        let processor = Role::new(name, "processor", &self.config, self.dir.path());
+        self.roles.push(processor);
     }
 
     fn stored_days(&self) -> Vec<PathBuf> {

@@ -19,6 +19,7 @@ pub struct Plan {
     relay_variables: Vec<(String, String)>,
     descriptors: Option<u32>,
     two_relays: bool,
+    processors: usize,
 }
 
 /// The services of a split stack, and what its queue looks like.
@@ -39,6 +40,7 @@ impl Plan {
             relay_variables: Vec::new(),
             descriptors: None,
             two_relays: false,
+            processors: 1,
         }
     }
 
@@ -55,6 +57,7 @@ impl Plan {
             relay_variables: Vec::new(),
             descriptors: None,
             two_relays: false,
+            processors: 1,
         }
     }
 
@@ -79,6 +82,13 @@ impl Plan {
     /// A second relay beside the first, in front of the same services.
     pub fn two_relays(mut self) -> Self {
         self.two_relays = true;
+        self
+    }
+
+    /// Three processors that share the work.
+    pub fn three_processors(mut self) -> Self {
+        self.queue();
+        self.processors = 3;
         self
     }
 
@@ -144,6 +154,12 @@ impl Plan {
         };
         if self.two_relays {
             stack.add_relay();
+        }
+        for name in ["processor-2", "processor-3"]
+            .into_iter()
+            .take(self.processors - 1)
+        {
+            stack.add_processor(name);
         }
         for (name, value) in self.relay_variables {
             stack.relay().set_variable(&name, &value);
