@@ -77,7 +77,9 @@ impl Poller {
         let since = Instant::now();
         let mut paused = None;
         loop {
-            match self.runtime.block_on(timeout(POLL, self.place(bytes))) {
+            // The time-out needs the runtime when it is made.
+            let place = async { timeout(POLL, self.place(bytes)).await };
+            match self.runtime.block_on(place) {
                 Ok(Some((place, room))) => {
                     place.send(with_room(event, room));
                     break;
