@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::backoff::Backoff;
 use shared::kafka::{
-    CommitError, CommitPosition, Doubt, Record, RecordConsumer, TransactionalProducer,
+    CommitError, CommitPosition, Doubt, OutputRecord, RecordConsumer, TransactionalProducer,
 };
 use shared::readiness::{Part, PartState, Readiness};
 use tokio::sync::oneshot;
@@ -25,7 +25,7 @@ const TRANSACTION_ITEMS_MAX: usize = 200;
 pub(crate) struct Finished {
     pub(super) partition: i32,
     pub(super) sealed: Sealed,
-    pub(super) records: Vec<Arc<Record>>,
+    pub(super) records: Vec<Arc<OutputRecord>>,
     /// Told when the records and the position have landed; dropped when the partition is gone.
     pub(super) landed: Option<oneshot::Sender<()>>,
 }
@@ -142,7 +142,7 @@ impl Outbox {
         if positions.is_empty() {
             return self.rest(producer);
         }
-        let records: Vec<Arc<Record>> = self
+        let records: Vec<Arc<OutputRecord>> = self
             .in_hand
             .iter()
             .flat_map(|finished| finished.records.iter().cloned())

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
@@ -35,6 +36,8 @@ pub struct InboundRecord {
     pub partition: i32,
     /// Where it stands.
     pub offset: i64,
+    /// When it was written, by the clock of its producer or broker.
+    pub timestamp: Option<Timestamp>,
     /// Its key.
     pub key: Bytes,
     /// Our headers.
