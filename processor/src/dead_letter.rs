@@ -206,10 +206,7 @@ mod tests {
         let huge = record(vec![1; 2000], originals, vec![8; 100_000]);
         let letter = letter(&letters(65_536), &huge);
         assert!(letter.value.len() > 60_000, "{}", letter.value.len());
-        assert_eq!(
-            header(&letter, ORIGINAL_BYTES_HEADER),
-            Some(&b"100000"[..])
-        );
+        assert_eq!(header(&letter, ORIGINAL_BYTES_HEADER), Some(&b"100000"[..]));
         assert_eq!(letter.key.len(), DEAD_LETTER_KEY_BYTES_MAX);
         let key_bytes = header(&letter, ORIGINAL_KEY_BYTES_HEADER);
         assert_eq!(key_bytes, Some(&b"2000"[..]));

@@ -137,7 +137,11 @@ fn cut(record: &TopicRecord) -> Option<String> {
     let mut cut = Vec::new();
     for (name, kept, what) in [
         (ORIGINAL_BYTES_HEADER, record.value.len(), "bytes"),
-        (ORIGINAL_KEY_BYTES_HEADER, record.key.len(), "bytes of the key"),
+        (
+            ORIGINAL_KEY_BYTES_HEADER,
+            record.key.len(),
+            "bytes of the key",
+        ),
     ] {
         if let Some(whole) = record.header(name) {
             cut.push(format!("{kept} of {whole} {what}"));
