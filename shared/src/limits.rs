@@ -83,3 +83,5 @@ pub const REPLAY_LETTERS_MAX: usize = 100;
 pub const REPLAY_BYTES_MAX: usize = 8 << 20;
 /// Outcomes in one answer of the state store when all of them are looked through.
 pub const STATE_PAGE_OUTCOMES: u32 = 500;
+/// Crashes that one command processes again.
+pub const REPROCESSED_EVENTS_MAX: usize = 1_000_000;
