@@ -129,15 +129,15 @@ impl Target {
             let Reading::Chunk(chunk) = &row.message else {
                 continue;
             };
-            let origin = row.letter.origin;
-            let is_before = origin.partition == self.range.partition && row.place < self.letter;
-            if !is_before || !self.wants(chunk) {
+            if !self.wants(chunk) {
                 continue;
             }
             if self.found.contains_key(chunk) {
                 letters.insert(row.place);
+            } else if row.place < self.letter {
+                // It is sent by itself, and before.
+                have.insert(chunk);
             }
-            have.insert(chunk);
         }
         let wanted: u64 = self.wanted.values().map(|chunks| u64::from(*chunks)).sum();
         Company {
