@@ -17,6 +17,8 @@ const ROUNDS: usize = 10;
 const HUGE_BYTES: usize = 900_000;
 /// One in so many is huge.
 const HUGE_EVERY: usize = 100;
+/// What the processor may have in memory at its peak.
+const HUGE_PEAK_MB_MAX: u64 = 400;
 /// What may be received for what is in the topic.
 const RECEIVED_RATIO_MAX: f64 = 1.1;
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -76,6 +78,36 @@ fn each_is_kept_once_and_every_good_upload_is_processed() {
         "{summary}"
     );
     stack.finish(good.len() as u64, 0);
+}
+
+/// More than one transaction, and librdkafka's queue, can hold.
+#[test]
+fn a_backlog_of_huge_ones_fits_in_little_memory() {
+    let scale = Scale::of("a_backlog_of_huge_ones_fits_in_little_memory");
+    let letters: usize = scale.pick(120, 1_000);
+    let mut stack = Plan::split().partitions(PARTITIONS).start();
+    stack.processor().kill();
+    let mut expected = BTreeMap::new();
+    for round in 0..letters / 20 {
+        let numbers = (round * 20..(round + 1) * 20).map(|number| number * HUGE_EVERY);
+        let garbage: Vec<Outgoing> = numbers.map(|number| garbage(&scale, number)).collect();
+        let offsets = produce(&stack, &garbage);
+        let places = garbage.iter().map(|record| record.partition).zip(offsets);
+        expected.extend(places.zip(garbage.iter().cloned()));
+    }
+    let good = stack.upload(&dumps::unique());
+    stack.processor().start();
+    let started = Instant::now();
+    stack.report_within(&good, DEADLINE);
+    check_letters(&stack, &expected);
+    let peak_mb = stack.processor().memory_peak_bytes() / 1_000_000;
+    println!(
+        "dead letters: {} letters={letters} seconds={:.1} processor_peak_mb={peak_mb}",
+        scale.scenario(),
+        started.elapsed().as_secs_f64()
+    );
+    assert!(peak_mb < HUGE_PEAK_MB_MAX, "{peak_mb} MB");
+    stack.finish(1, 0);
 }
 
 /// A message that is none, each kind in its turn.

@@ -143,7 +143,8 @@ impl KafkaIntake {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = self.next_assembled();
-            let may_read = next.is_none() && self.assembled.len() < ASSEMBLED_MAX;
+            let may_read =
+                next.is_none() && self.assembled.len() < ASSEMBLED_MAX && self.outbox.has_room();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
