@@ -202,7 +202,7 @@ async fn renew_all(
         print(&format!("{event}: {why}"))?;
     }
     let all = found.crashes.len();
-    print(&format!("{all} crashes found"))?;
+    print(&format!("found {}", crashes(all)))?;
     let mut waiting = found.crashes.into_iter();
     let mut under_way = JoinSet::new();
     let mut done = 0;
@@ -283,7 +283,7 @@ impl Tally {
         } = self;
         let what = match arguments.dry_run {
             true => "would be parsed",
-            false => "have a new report",
+            false => "with a new report",
         };
         print(&format!(
             "{renewed} {what}, {skipped} skipped, {failed} failed"
@@ -297,8 +297,16 @@ impl Tally {
         match not_done {
             0 => Ok(()),
             count => Err(CommandError::Failed(anyhow!(
-                "{count} crashes have no new report"
+                "{} without a new report",
+                crashes(count)
             ))),
         }
+    }
+}
+
+fn crashes(count: usize) -> String {
+    match count {
+        1 => "1 crash".to_owned(),
+        count => format!("{count} crashes"),
     }
 }

@@ -30,7 +30,7 @@ fn standalone() {
     assert!(said.contains("1 would be parsed"), "{said}");
     assert_eq!(stack.report(&id), second);
     let said = stack.command(&[&of_the_reason[..], &["--project", "2"]].concat());
-    assert!(said.contains("0 crashes found"), "{said}");
+    assert!(said.contains("found 0 crashes"), "{said}");
     let said = stack.command(&of_the_reason);
     assert!(said.contains("revision 3"), "{said}");
     assert_eq!(stack.report(&id)["processing"]["revision"], 3);

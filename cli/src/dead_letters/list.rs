@@ -91,8 +91,10 @@ fn row(row: &Row) -> [String; 7] {
         (None, Some(_)) => "cut".to_owned(),
         (None, None) => String::new(),
     };
-    let mut error: String = row.letter.error.chars().take(ERROR_CHARS_SHOWN).collect();
-    if error.len() < row.letter.error.len() {
+    let one_line = |c: char| if c.is_control() { ' ' } else { c };
+    let error = row.letter.error.chars().map(one_line);
+    let mut error: String = error.take(ERROR_CHARS_SHOWN).collect();
+    if error.chars().count() < row.letter.error.chars().count() {
         error.push('…');
     }
     [
@@ -102,7 +104,7 @@ fn row(row: &Row) -> [String; 7] {
         format!("{} {}", row.letter.origin_topic, row.letter.origin),
         row.bytes.to_string(),
         state,
-        error.escape_debug().to_string(),
+        error,
     ]
 }
 

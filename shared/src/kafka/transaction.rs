@@ -10,7 +10,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 
 use super::consumer::{CommitPosition, RecordConsumer};
 use super::error::KafkaError;
@@ -126,7 +126,7 @@ impl TransactionalProducer {
         match transact(client, records, positions, &mark, consumer) {
             Ok(()) => Ok(()),
             Err(Failed::BeforeCommit(error)) => {
-                if client.abort_transaction(STEP_TIMEOUT).is_err() {
+                if abort(client).is_err() {
                     self.give_up();
                 }
                 Err(KafkaError::from_client("writing outputs", &error).into())
@@ -239,6 +239,14 @@ fn transact(
         .map_err(Failed::InDoubt)
 }
 
+/// Ends a transaction without its records. librdkafka waits for the reports of those that it holds, and nobody but us hears
+/// them: unheard, they would keep it waiting for as long as it may.
+fn abort(client: &BaseProducer<Deliveries>) -> Result<(), ClientError> {
+    client.purge(PurgeConfig::default().queue());
+    client.flush(STEP_TIMEOUT)?;
+    client.abort_transaction(STEP_TIMEOUT)
+}
+
 fn send(client: &BaseProducer<Deliveries>, record: &OutputRecord) -> Result<(), ClientError> {
     let headers = record
         .headers
@@ -274,7 +282,9 @@ impl TransactionalProducer {
     /// # Errors
     /// [`KafkaError`]
     pub fn begin(&mut self) -> Result<Transaction<'_>, KafkaError> {
-        self.client()?
+        let client = self.client()?;
+        drop(client.client().context().take_refusal());
+        client
             .begin_transaction()
             .map_err(|error| KafkaError::from_client("beginning a transaction", &error))?;
         Ok(Transaction {
@@ -337,9 +347,7 @@ impl Drop for Transaction<'_> {
         if !self.is_open {
             return;
         }
-        let aborted = self
-            .client()
-            .is_ok_and(|client| client.abort_transaction(STEP_TIMEOUT).is_ok());
+        let aborted = self.client().is_ok_and(|client| abort(client).is_ok());
         if !aborted {
             self.producer.give_up();
         }
