@@ -197,7 +197,7 @@ impl Pipeline {
     }
 
     /// Keeps what it takes to process a crash again whose dump could not be parsed: the dump, where the project wants it
-    /// then, and what the client said.
+    /// then, and what the client said. Without its dump it never will be.
     async fn keep_failed(
         &self,
         assembled: &Assembled,
@@ -207,10 +207,11 @@ impl Pipeline {
     ) {
         let envelope = &assembled.envelope;
         match (privacy.minidump, envelope.minidump()) {
+            (KeepMinidump::Never, _) | (_, None) => return,
+            (KeepMinidump::Always, Some(_)) => {}
             (KeepMinidump::Failed, Some(minidump)) => {
                 files.note_kept(self.store(minidump, folder.minidump()).await);
             }
-            (KeepMinidump::Failed, None) | (KeepMinidump::Always | KeepMinidump::Never, _) => {}
         }
         let processing = Processing {
             parser: PARSER_NAME.to_owned(),

@@ -75,7 +75,11 @@ fn describe(config: &Config, place: Place, record: &TopicRecord) -> Result<Strin
     for (name, value) in &record.headers {
         lines.push(format!("  {name}: {}", header(value)));
     }
-    lines.push(format!("key: {}", header(&record.key)));
+    let key = match record.key.is_empty() {
+        true => "none".to_owned(),
+        false => header(&record.key),
+    };
+    lines.push(format!("key: {key}"));
     lines.push(format!("message: {} bytes", record.value.len()));
     lines.push(message(&record.value));
     lines.push(String::new());
