@@ -18,7 +18,7 @@ const HUGE_BYTES: usize = 900_000;
 /// One in so many is huge.
 const HUGE_EVERY: usize = 100;
 /// What the processor may have in memory at its peak.
-const HUGE_PEAK_MB_MAX: u64 = 400;
+const HUGE_PEAK_MB_MAX: u64 = 500;
 /// What may be received for what is in the topic.
 const RECEIVED_RATIO_MAX: f64 = 1.1;
 const DEADLINE: Duration = Duration::from_secs(180);

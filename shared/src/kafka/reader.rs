@@ -30,7 +30,6 @@ pub struct TopicReader {
     open: BTreeMap<i32, i64>,
     /// Partitions that were read to their end, and are not fetched any more.
     paused: TopicPartitionList,
-    last_progress: Instant,
 }
 
 /// Some offsets of a partition.
@@ -86,7 +85,6 @@ impl TopicReader {
             partitions,
             open: BTreeMap::new(),
             paused: TopicPartitionList::new(),
-            last_progress: Instant::now(),
         })
     }
 
@@ -154,9 +152,7 @@ impl TopicReader {
                 .map_err(failed)?;
             self.open.insert(range.partition, range.end);
         }
-        self.client.assign(&list).map_err(failed)?;
-        self.last_progress = Instant::now();
-        Ok(())
+        self.client.assign(&list).map_err(failed)
     }
 
     /// The next record, in offset order within its partition; `None` at the end of all ranges.
@@ -164,10 +160,11 @@ impl TopicReader {
     /// # Errors
     /// [`KafkaError::Unavailable`] when the partitions that are left give nothing for [`TOPIC_READ_STALL_MAX`].
     pub fn next_record(&mut self) -> Result<Option<TopicRecord>, KafkaError> {
+        let mut waiting_since = Instant::now();
         while !self.open.is_empty() {
             let ended = match self.client.poll(POLL) {
                 Some(Ok(message)) => {
-                    self.last_progress = Instant::now();
+                    waiting_since = Instant::now();
                     let (partition, offset) = (message.partition(), message.offset());
                     let Some(end) = self.open.get(&partition) else {
                         continue;
@@ -189,9 +186,9 @@ impl TopicReader {
                 None => None,
             };
             if let Some(partition) = ended {
-                self.last_progress = Instant::now();
+                waiting_since = Instant::now();
                 self.close(partition)?;
-            } else if self.last_progress.elapsed() > TOPIC_READ_STALL_MAX {
+            } else if waiting_since.elapsed() > TOPIC_READ_STALL_MAX {
                 return Err(KafkaError::Unavailable {
                     doing: READING,
                     error: format!(
