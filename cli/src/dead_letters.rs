@@ -3,6 +3,7 @@
 mod list;
 mod replay;
 mod scan;
+mod sender;
 mod show;
 mod survey;
 

@@ -3,23 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use bytes::Bytes;
 use shared::config::Config;
-use shared::dead_letter::{
-    Place, REPLAYED_OFFSET_HEADER, REPLAYED_PARTITION_HEADER, original_headers,
-};
-use shared::kafka::{
-    Admin, KafkaError, OutputRecord, PartitionRange, ProducerBounds, TopicReader, TopicRecord,
-    TransactionalProducer,
-};
-use shared::limits::{REPLAY_BYTES_MAX, REPLAY_LETTERS_MAX};
+use shared::dead_letter::Place;
+use shared::kafka::{Admin, PartitionRange, ProducerBounds, TopicReader, TransactionalProducer};
 use shared::size_limit::TopicLimit;
 
 use super::scan::{Company, company};
+use super::sender::Sender;
 use super::survey::{Reading, Row, Survey, place_of};
 use super::{ReplayArguments, kafka_error, list};
 use crate::CommandError;
@@ -27,8 +19,6 @@ use crate::output::print;
 
 /// Bytes of records that are unconfirmed.
 const INFLIGHT_BYTES: usize = 16 << 20;
-/// How often progress is told.
-const TOLD_EVERY: Duration = Duration::from_secs(2);
 /// Letters of each kind that are named one by one.
 const NAMED_MAX: usize = 20;
 
@@ -60,21 +50,12 @@ pub(super) fn run(config: &Config, arguments: ReplayArguments) -> Result<(), Com
     if !arguments.yes && !confirmed(plan.chosen.len())? {
         return print("nothing was sent");
     }
-    let mut sender = Sender {
-        producer,
-        ingest: ingest.as_str().into(),
-        letters: config.kafka.topics.dead_letters.as_str().into(),
-        batch: Batch::default(),
-        sent: 0,
-        chunks: 0,
-        all: plan.chosen.len(),
-        told_at: Instant::now(),
-    };
+    let mut sender = Sender::new(config, producer, plan.chosen.len());
     let sent = send_all(config, &mut sender, &mut origin, &plan);
     print(&format!(
         "sent {} again, with {} chunks",
-        letters(sender.sent),
-        sender.chunks
+        letters(sender.sent()),
+        sender.chunks()
     ))?;
     sent.map_err(|error| match error {
         CommandError::Failed(error) => CommandError::Failed(error.context(
@@ -288,177 +269,8 @@ fn send_all(
     }
 }
 
-/// Sends letters.
-struct Sender {
-    producer: TransactionalProducer,
-    ingest: Arc<str>,
-    letters: Arc<str>,
-    batch: Batch,
-    sent: usize,
-    chunks: usize,
-    /// How many are to be sent.
-    all: usize,
-    told_at: Instant,
-}
-
-/// Letters that go out in one transaction.
-#[derive(Default)]
-struct Batch {
-    records: Vec<OutputRecord>,
-    letters: usize,
-    bytes: usize,
-}
-
-impl Sender {
-    /// Sends a letter with others.
-    fn add(&mut self, row: &Row, letter: &TopicRecord) -> Result<(), CommandError> {
-        let message = self.message(row, letter);
-        let bytes = message.bytes();
-        let is_full =
-            self.batch.letters >= REPLAY_LETTERS_MAX || self.batch.bytes + bytes > REPLAY_BYTES_MAX;
-        if is_full {
-            self.send_batch()?;
-        }
-        let marker = self.marker(row.place, &letter.key);
-        self.batch.records.extend([message, marker]);
-        self.batch.letters += 1;
-        self.batch.bytes += bytes;
-        Ok(())
-    }
-
-    fn send_batch(&mut self) -> Result<(), CommandError> {
-        let batch = std::mem::take(&mut self.batch);
-        if batch.letters == 0 {
-            return Ok(());
-        }
-        self.transact(&batch.records).map_err(kafka_error)?;
-        self.note_sent(batch.letters);
-        Ok(())
-    }
-
-    fn transact(&mut self, records: &[OutputRecord]) -> Result<(), KafkaError> {
-        let mut transaction = self.producer.begin()?;
-        for record in records {
-            transaction.send(record)?;
-        }
-        transaction.commit()
-    }
-
-    /// Sends an event behind its chunks, which come from the log as they are.
-    fn send_with(
-        &mut self,
-        row: &Row,
-        letter: &TopicRecord,
-        company: &Company,
-        origin: &mut TopicReader,
-    ) -> Result<(), CommandError> {
-        self.send_batch()?;
-        let mut last = vec![
-            self.message(row, letter),
-            self.marker(row.place, &letter.key),
-        ];
-        let letters = company.letters.iter();
-        last.extend(letters.map(|place| self.marker(*place, &letter.key)));
-        let ingest = Arc::clone(&self.ingest);
-        let chunks = chunks_of(row, company, origin)?;
-        let mut transaction = self.producer.begin().map_err(kafka_error)?;
-        let mut sent = 0;
-        for chunk in chunks {
-            let chunk = chunk.map_err(kafka_error)?;
-            let chunk = as_it_was(&ingest, chunk);
-            transaction.send(&chunk).map_err(kafka_error)?;
-            sent += 1;
-        }
-        if sent != company.offsets.len() {
-            return Err(CommandError::Failed(anyhow!(
-                "retention has removed {} chunks of letter {} meanwhile",
-                company.offsets.len() - sent,
-                row.place
-            )));
-        }
-        for record in &last {
-            transaction.send(record).map_err(kafka_error)?;
-        }
-        transaction.commit().map_err(kafka_error)?;
-        self.chunks += sent;
-        self.note_sent(1 + company.letters.len());
-        Ok(())
-    }
-
-    fn message(&self, row: &Row, letter: &TopicRecord) -> OutputRecord {
-        let headers = original_headers(letter);
-        OutputRecord {
-            topic: Arc::clone(&self.ingest),
-            partition: Some(row.letter.origin.partition),
-            key: letter.key.clone(),
-            headers: headers
-                .map(|(name, value)| (name.to_owned().into(), value.clone()))
-                .collect(),
-            value: letter.value.clone(),
-        }
-    }
-
-    /// Beside the letter, so that whoever reads its partition finds both.
-    fn marker(&self, place: Place, key: &Bytes) -> OutputRecord {
-        let Place { partition, offset } = place;
-        OutputRecord {
-            topic: Arc::clone(&self.letters),
-            partition: Some(partition),
-            key: key.clone(),
-            headers: vec![
-                (
-                    REPLAYED_PARTITION_HEADER.into(),
-                    partition.to_string().into(),
-                ),
-                (REPLAYED_OFFSET_HEADER.into(), offset.to_string().into()),
-            ],
-            value: Bytes::new(),
-        }
-    }
-
-    fn note_sent(&mut self, count: usize) {
-        self.sent += count;
-        if self.told_at.elapsed() >= TOLD_EVERY {
-            self.told_at = Instant::now();
-            eprintln!("{} of {} sent", self.sent, self.all);
-        }
-    }
-}
-
-/// The chunks that go along with an event, out of its partition.
-fn chunks_of<'r>(
-    row: &Row,
-    company: &'r Company,
-    origin: &'r mut TopicReader,
-) -> Result<impl Iterator<Item = Result<TopicRecord, KafkaError>> + use<'r>, CommandError> {
-    let ends = company.offsets.first().zip(company.offsets.last());
-    let range = ends.map(|(first, last)| PartitionRange {
-        partition: row.letter.origin.partition,
-        start: *first,
-        end: last + 1,
-    });
-    let ranges: Vec<PartitionRange> = range.into_iter().collect();
-    origin.read(&ranges).map_err(kafka_error)?;
-    let records = std::iter::from_fn(|| origin.next_record().transpose());
-    Ok(records.filter(|record| match record {
-        Ok(record) => company.offsets.contains(&record.offset),
-        Err(_) => true,
-    }))
-}
-
-/// A record that goes to its topic once more.
-fn as_it_was(topic: &Arc<str>, record: TopicRecord) -> OutputRecord {
-    let headers = record.headers.into_iter();
-    OutputRecord {
-        topic: Arc::clone(topic),
-        partition: Some(record.partition),
-        key: record.key,
-        headers: headers.map(|(name, value)| (name.into(), value)).collect(),
-        value: record.value,
-    }
-}
-
-fn letters(count: usize) -> String {
+/// `1 letter`, `2 letters`
+pub(super) fn letters(count: usize) -> String {
     match count {
         1 => "1 letter".to_owned(),
         count => format!("{count} letters"),
