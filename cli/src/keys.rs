@@ -2,8 +2,6 @@
 
 mod list;
 
-use std::io::Write as _;
-
 use anyhow::{Context as _, anyhow};
 use shared::config::{ByteSize, Config, ProjectConfig, Role};
 use shared::id::{ProjectId, PublicKey};
@@ -14,6 +12,7 @@ use shared::readiness::{Need, Part, Readiness};
 use shared::state::{KeyPut, KeyRecord, State, StateError};
 
 use self::list::{Line, Source};
+use crate::output::print;
 use crate::{CommandError, role, welcome};
 
 /// What can be done to keys.
@@ -271,15 +270,6 @@ impl Keys<'_> {
                 .map(|record| (record, Source::Store)),
         );
         all
-    }
-}
-
-fn print(text: &str) -> Result<(), CommandError> {
-    let written = writeln!(std::io::stdout(), "{text}");
-    match written {
-        // Whoever reads may have read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written.context("standard output")?),
     }
 }
 

@@ -2,7 +2,11 @@
 
 mod admin;
 mod config;
+mod dead_letters;
 mod keys;
+mod moment;
+mod output;
+mod reprocess;
 mod role;
 mod topics;
 mod welcome;
@@ -51,6 +55,11 @@ enum Command {
     /// Look after the keys that clients send with
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Look at what could not be taken from the ingest topic, and send it again
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
+    /// Parse stored dumps again, after a fix of the parser or with new symbols: a new report, the same outcome
+    Reprocess(reprocess::ReprocessArguments),
     /// A parser process of the processor; reads dumps from standard input
     #[command(name = processor::parser::WORKER_SUBCOMMAND, hide = true)]
     ParseWorker {
@@ -138,6 +147,8 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Config(ConfigCommand::Show) => config::show(&config),
         Command::Topics(TopicsCommand::Create(plan)) => topics::create(&config, &plan),
         Command::Keys(command) => keys::run(config, command),
+        Command::DeadLetters(command) => dead_letters::run(&config, command),
+        Command::Reprocess(arguments) => reprocess::run(&config, &arguments),
         // INVARIANT: main has dealt with it.
         Command::ParseWorker { .. } => Ok(()),
     }

@@ -236,7 +236,7 @@ fn relay_error(error: RelayError) -> CommandError {
     }
 }
 
-fn processor_error(error: ProcessorError) -> CommandError {
+pub(crate) fn processor_error(error: ProcessorError) -> CommandError {
     match error {
         ProcessorError::Kafka(error) => kafka_error(error),
         error @ (ProcessorError::Topic { .. } | ProcessorError::Scratch { .. }) => {

@@ -217,7 +217,7 @@ async fn rest(backoff: &mut Backoff, stop: &CancellationToken) -> bool {
     waited.await.is_some()
 }
 
-async fn limit(admin: &Admin, topic: &str) -> Result<TopicLimit, ProcessorError> {
+pub(crate) async fn limit(admin: &Admin, topic: &str) -> Result<TopicLimit, ProcessorError> {
     let described = admin.describe(topic).await?;
     let limit = TopicLimit::new(described.max_message_bytes);
     limit.map_err(|error| ProcessorError::Topic {

@@ -7,8 +7,11 @@ use shared::report::ReportAttachment;
 /// What is hashed at once.
 const HASH_PIECE_BYTES: usize = 1 << 20;
 
+/// What the warning about a dump that is not stored begins with.
+const MINIDUMP_NOT_STORED: &str = "the minidump is not stored: privacy.minidump = ";
+
 /// The files as the report lists them, and what is odd about them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct ReportFiles {
     pub(crate) stored: Vec<ReportAttachment>,
     pub(crate) warnings: Vec<String>,
@@ -17,9 +20,8 @@ pub(crate) struct ReportFiles {
 impl ReportFiles {
     /// The raw dump that its project does not want stored.
     pub(crate) fn note_not_kept(&mut self, minidump: &Attachment, setting: &str) {
-        self.warnings.push(format!(
-            "the minidump is not stored: privacy.minidump = {setting:?}"
-        ));
+        self.warnings
+            .push(format!("{MINIDUMP_NOT_STORED}{setting:?}"));
         self.stored.push(ReportAttachment {
             name: minidump.name.clone(),
             kind: minidump.kind.to_string(),
@@ -28,6 +30,14 @@ impl ReportFiles {
             path: None,
             missing: None,
         });
+    }
+
+    /// The raw dump has been stored after all.
+    pub(crate) fn note_kept(&mut self, minidump: ReportAttachment) {
+        self.warnings
+            .retain(|warning| !warning.starts_with(MINIDUMP_NOT_STORED));
+        self.stored.retain(|stored| stored.kind != minidump.kind);
+        self.stored.push(minidump);
     }
 
     /// An attachment besides the minidump that is not whole costs a warning, not the report.

@@ -13,6 +13,7 @@ pub mod parser;
 mod pipeline;
 mod publish;
 pub mod report;
+pub mod reprocess;
 mod run;
 pub mod signature;
 

@@ -26,7 +26,7 @@ use crate::publish::Publisher;
 use crate::report;
 
 /// What reports name as their parser.
-const PARSER_NAME: &str = "rust-minidump 0.27";
+pub(crate) const PARSER_NAME: &str = "rust-minidump 0.27";
 /// First and longest wait before storage, parser, topics or state are tried again.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -193,13 +193,46 @@ impl Pipeline {
             }
         }
         self.took(Stage::Store, begun);
+        let kept = files.clone();
         let fate = self.parse(assembled, folder, files, &privacy).await;
-        if let (Verdict::Failed(_), KeepMinidump::Failed) = (&fate.verdict, privacy.minidump)
-            && let Some(minidump) = envelope.minidump()
-        {
-            self.store(minidump, folder.minidump()).await;
+        if let Verdict::Failed(_) = &fate.verdict {
+            self.keep_failed(assembled, folder, kept, &privacy).await;
         }
         fate
+    }
+
+    /// Keeps what it takes to process a crash again whose dump could not be parsed: the dump, where the project wants it
+    /// then, and what the client said. Without its dump it never will be.
+    async fn keep_failed(
+        &self,
+        assembled: &Assembled,
+        folder: EventFolder,
+        mut files: ReportFiles,
+        privacy: &PrivacyConfig,
+    ) {
+        let envelope = &assembled.envelope;
+        match (privacy.minidump, envelope.minidump()) {
+            (KeepMinidump::Never, _) | (_, None) => return,
+            (KeepMinidump::Always, Some(_)) => {}
+            (KeepMinidump::Failed, Some(minidump)) => {
+                files.note_kept(self.store(minidump, folder.minidump()).await);
+            }
+        }
+        let processing = Processing {
+            parser: PARSER_NAME.to_owned(),
+            started_at: Timestamp::now(),
+            seconds: 0.0,
+            warnings: files.warnings,
+            revision: None,
+            reprocessed_at: None,
+        };
+        let details = CrashDetails::default();
+        let event = report::build(envelope, details, files.stored, processing, privacy);
+        let content = Content::from(report::encode(&event));
+        again("storing the event", || {
+            self.storage.store(folder.event(), &content)
+        })
+        .await;
     }
 
     async fn parse(
@@ -215,6 +248,8 @@ impl Pipeline {
             started_at: Timestamp::now(),
             seconds: 0.0,
             warnings: std::mem::take(&mut files.warnings),
+            revision: None,
+            reprocessed_at: None,
         };
         let mut attempts = 0;
         let mut details = CrashDetails::default();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shared::kafka::Record;
+use shared::kafka::OutputRecord;
 use shared::outcome::{Failure, Outcome, Verdict};
 use shared::report::Report;
 use shared::size_limit::TopicLimit;
@@ -36,26 +36,27 @@ impl Publisher {
         &self,
         report: Option<(Report, Bytes)>,
         outcome: &Outcome,
-    ) -> Vec<Arc<Record>> {
+    ) -> Vec<Arc<OutputRecord>> {
         let Self::Kafka(topics) = self else {
             return Vec::new();
         };
-        let key = *outcome.event_id.as_bytes();
+        let key = Bytes::copy_from_slice(outcome.event_id.as_bytes());
         let mut records = Vec::with_capacity(2);
         if let Some((whole, encoded)) = report {
             let bytes_max = topics.report_limit.value_bytes_max(key.len(), []);
-            let value = report::fit(whole, &encoded, bytes_max).to_vec();
-            records.push(Record {
+            records.push(OutputRecord {
                 topic: Arc::clone(&topics.reports),
-                key,
+                partition: None,
+                key: key.clone(),
                 headers: Vec::new(),
-                value,
+                value: report::fit(whole, &encoded, bytes_max),
             });
         }
         let bytes_max = topics.outcome_limit.value_bytes_max(key.len(), []);
-        let value = encode(outcome, bytes_max);
-        records.push(Record {
+        let value = encode(outcome, bytes_max).into();
+        records.push(OutputRecord {
             topic: Arc::clone(&topics.outcomes),
+            partition: None,
             key,
             headers: Vec::new(),
             value,

@@ -3,10 +3,14 @@
 
 mod fit;
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde_json::Value;
 use shared::config::PrivacyConfig;
 use shared::envelope::Envelope;
+use shared::id::{EventId, ProjectId};
 use shared::privacy::scrub_report;
 use shared::report::{
     CrashDetails, EventPayload, Processing, REPORT_SCHEMA, Report, ReportAttachment,
@@ -25,13 +29,76 @@ pub fn build(
     processing: Processing,
     privacy: &PrivacyConfig,
 ) -> Report {
-    let mut payload = read_payload(&envelope.event);
-    annotations::fill(&mut payload, &details.annotations);
-    let mut report = Report {
-        schema: REPORT_SCHEMA.into(),
+    let crash = Identity {
         event_id: envelope.event_id,
         project_id: envelope.project_id,
         received_at: envelope.received_at,
+    };
+    let payload = read_payload(&envelope.event);
+    put_together(crash, payload, details, attachments, processing, privacy)
+}
+
+/// Puts a report together anew: what an earlier one says for the client, and what the dump tells now. The earlier one's
+/// warnings stay.
+#[must_use]
+pub fn rebuild(
+    earlier: Report,
+    details: CrashDetails,
+    processing: Processing,
+    privacy: &PrivacyConfig,
+) -> Report {
+    let crash = Identity {
+        event_id: earlier.event_id,
+        project_id: earlier.project_id,
+        received_at: earlier.received_at,
+    };
+    let payload = EventPayload {
+        platform: earlier.platform,
+        level: earlier.level,
+        timestamp: earlier.timestamp,
+        release: earlier.release,
+        environment: earlier.environment,
+        process_type: earlier.crash.process.kind,
+        user: earlier.user,
+        tags: earlier.tags,
+        extra: earlier.extra,
+        contexts: earlier.contexts,
+        breadcrumbs: earlier.breadcrumbs,
+        user_reports: earlier.user_reports,
+        event: earlier.event,
+        client: earlier.client,
+        attached_to: None,
+        warnings: earlier.processing.warnings,
+    };
+    let attachments = earlier.attachments;
+    let mut report = put_together(crash, payload, details, attachments, processing, privacy);
+    let mut told = HashSet::new();
+    let warnings = &mut report.processing.warnings;
+    warnings.retain(|warning| told.insert(warning.clone()));
+    report
+}
+
+/// Which crash, and when the relay had it.
+struct Identity {
+    event_id: EventId,
+    project_id: ProjectId,
+    received_at: Timestamp,
+}
+
+fn put_together(
+    crash: Identity,
+    mut payload: EventPayload,
+    details: CrashDetails,
+    attachments: Vec<ReportAttachment>,
+    processing: Processing,
+    privacy: &PrivacyConfig,
+) -> Report {
+    annotations::fill(&mut payload, &details.annotations);
+    let mut report = Report {
+        schema: REPORT_SCHEMA.into(),
+        event_id: crash.event_id,
+        project_id: crash.project_id,
+        received_at: crash.received_at,
         platform: payload.platform,
         level: payload.level,
         timestamp: payload.timestamp,

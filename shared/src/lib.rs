@@ -7,6 +7,7 @@ pub mod chunk;
 pub mod config;
 pub mod content;
 pub mod content_reader;
+pub mod dead_letter;
 pub mod envelope;
 pub mod event;
 pub mod id;

@@ -15,6 +15,8 @@ pub const TOPIC_LIMIT_BYTES_MIN: u32 = 64 << 10;
 pub const TOPIC_LIMIT_REFRESH: Duration = Duration::from_secs(10);
 /// One answer of the broker to an administrative question.
 pub const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A topic that is being read gives something, or its end, within this time.
+pub const TOPIC_READ_STALL_MAX: Duration = Duration::from_secs(30);
 /// A chunk that is absent when its event arrives may still be late by this much.
 pub const LATE_CHUNK_WAIT: Duration = Duration::from_secs(5);
 /// Chunks of one attachment that a message may announce: 8 GiB at the smallest topic limit that the relay sends through.
@@ -73,3 +75,19 @@ pub const STORAGE_NAME_BYTES_MAX: usize = 128;
 pub const BREADCRUMBS_MAX: usize = 1000;
 /// Levels of nesting in an event's data. JSON readers commonly stop at 128.
 pub const EVENT_DEPTH_MAX: usize = 64;
+/// Most bytes of a dead letter's key; a longer one is cut.
+pub const DEAD_LETTER_KEY_BYTES_MAX: usize = 1024;
+/// Most bytes of the original record's headers among a dead letter's; what does not fit is left out.
+pub const DEAD_LETTER_HEADERS_BYTES_MAX: usize = 32 << 10;
+/// Characters of an error that a dead letter keeps.
+pub const DEAD_LETTER_ERROR_CHARS_MAX: usize = 400;
+/// Dead letters that a command may choose among at once.
+pub const DEAD_LETTERS_CHOSEN_MAX: usize = 100_000;
+/// Dead letters sent again in one transaction.
+pub const REPLAY_LETTERS_MAX: usize = 100;
+/// Their bytes; a single one, with its chunks, may have more.
+pub const REPLAY_BYTES_MAX: usize = 8 << 20;
+/// Outcomes in one answer of the state store when all of them are looked through.
+pub const STATE_PAGE_OUTCOMES: u32 = 500;
+/// Crashes that one command processes again.
+pub const REPROCESSED_EVENTS_MAX: usize = 1_000_000;

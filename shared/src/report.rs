@@ -232,6 +232,12 @@ pub struct Processing {
     pub seconds: f64,
     /// What was odd, and accepted all the same.
     pub warnings: Vec<String>,
+    /// Which report of this crash it is; absent on the first one when the crash has not been processed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
+    /// When the stored dump was parsed for it; absent when the crash has not been processed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reprocessed_at: Option<Timestamp>,
 }
 
 /// JSON text that goes through as it is: it is written out without being taken apart. Equal when the texts are.

@@ -12,7 +12,7 @@ const BATCH_HEADER_BYTES: usize = 61;
 /// The most bytes of a record besides key, value and headers (librdkafka's `RD_KAFKAP_MESSAGE_V2_MAX_OVERHEAD`).
 const RECORD_OVERHEAD_BYTES_MAX: usize = 36;
 /// The most bytes of one record header besides its name and value: two varint lengths.
-const RECORD_HEADER_OVERHEAD_BYTES_MAX: usize = 10;
+pub const RECORD_HEADER_OVERHEAD_BYTES_MAX: usize = 10;
 
 /// A topic's effective `max.message.bytes`, large enough to work with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -59,9 +59,20 @@ impl TopicLimit {
         key_bytes: usize,
         headers: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> usize {
-        let header_bytes: usize = headers
+        let header_bytes = headers.into_iter();
+        let header_bytes = header_bytes.map(|(name, value)| name.len() + value.len());
+        self.value_bytes_max_beside(key_bytes, header_bytes)
+    }
+
+    /// The same by the length of each header's name and value together.
+    pub fn value_bytes_max_beside(
+        self,
+        key_bytes: usize,
+        header_bytes: impl IntoIterator<Item = usize>,
+    ) -> usize {
+        let header_bytes: usize = header_bytes
             .into_iter()
-            .map(|(name, value)| name.len() + value.len() + RECORD_HEADER_OVERHEAD_BYTES_MAX)
+            .map(|bytes| bytes + RECORD_HEADER_OVERHEAD_BYTES_MAX)
             .sum();
         self.client_bytes_max()
             .saturating_sub(RECORD_OVERHEAD_BYTES_MAX + key_bytes + header_bytes)

@@ -58,6 +58,18 @@ impl EventFolder {
         self.file("report.json")
     }
 
+    /// A report that a later one has taken the place of.
+    #[must_use]
+    pub fn earlier_report(&self, revision: u32) -> StoragePath {
+        self.file(&format!("report-{revision}.json"))
+    }
+
+    /// Of a crash that failed: what the client said, as a report without what the dump would tell.
+    #[must_use]
+    pub fn event(&self) -> StoragePath {
+        self.file("event.json")
+    }
+
     /// The raw dump.
     #[must_use]
     pub fn minidump(&self) -> StoragePath {

@@ -5,10 +5,10 @@ mod state {
     pub(crate) mod sharing;
 }
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, ToSpan as _};
 use proptest::prelude::*;
 use proptest::test_runner::{Config as PropertyConfig, TestRunner};
 use shared::config::{self, Config};
@@ -133,6 +133,7 @@ on_both! {
     of_many_at_once_exactly_as_many_pass_as_the_quota_says in database 17;
     a_refusal_takes_nothing_and_says_how_long_to_wait in database 18;
     an_event_id_belongs_to_the_upload_that_had_it_first in database 19;
+    every_outcome_since_a_time_is_on_a_page_and_no_other in database 21;
 }
 
 async fn a_status_sees_a_note_that_is_not_written_yet(store: Store) {
@@ -234,6 +235,45 @@ async fn more_outcomes_than_a_batch_are_all_told_in_order(store: Store) {
         store.state.ledger().await.expect("a ledger").processed,
         1500
     );
+}
+
+async fn every_outcome_since_a_time_is_on_a_page_and_no_other(store: Store) {
+    let now = Timestamp::now();
+    let finished_at = |finished_at| Outcome {
+        finished_at,
+        ..outcome(EventId::random(), failed())
+    };
+    let early: Vec<Outcome> = (0..3).map(|_| finished_at(now - 2.hours())).collect();
+    // All within one second, so that pages end among equals.
+    let wanted: Vec<Outcome> = (0..1200).map(|_| finished_at(now)).collect();
+    store.state.note_accepted(note(EventId::random()));
+    store
+        .state
+        .begin_attempt(EventId::random())
+        .await
+        .expect("begins");
+    for outcomes in [&early, &wanted] {
+        store.state.finish(outcomes).await.expect("records");
+    }
+    let (mut after, mut found, mut pages) = (None, Vec::new(), 0);
+    loop {
+        let page = store.state.outcomes(now - 1.hours(), after).await;
+        let page = page.expect("a page");
+        found.extend(page.outcomes);
+        pages += 1;
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(pages > 2, "{pages} pages");
+    let by_id = |outcomes: &[Outcome]| -> BTreeMap<EventId, Outcome> {
+        let outcomes = outcomes.iter().cloned();
+        outcomes
+            .map(|outcome| (outcome.event_id, outcome))
+            .collect()
+    };
+    assert_eq!(by_id(&found), by_id(&wanted));
 }
 
 async fn notes_are_written_by_themselves_and_shown(store: Store) {

@@ -5,6 +5,8 @@ use shared::id::{ProjectId, PublicKey};
 use shared::quota::{QuotaLimit, QuotaUse, Quotas};
 use shared::state::KeyRecord;
 
+use crate::output;
+
 /// Where a key comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -97,22 +99,9 @@ pub(super) fn show(quotas: &Quotas, show: impl Fn(QuotaLimit, u64) -> String) ->
     }
 }
 
-/// The list as columns, each as wide as its widest text.
+/// The list as columns.
 pub(super) fn table(lines: &[Line]) -> String {
     let mut rows = vec![["project", "key", "from", "state", "quotas"].map(str::to_owned)];
     rows.extend(lines.iter().map(Line::row));
-    let widths: [usize; 5] = std::array::from_fn(|column| {
-        let texts = rows.iter().map(|row| row[column].chars().count());
-        texts.max().unwrap_or_default()
-    });
-    let line = |row: &[String; 5]| {
-        let cells: Vec<String> = row
-            .iter()
-            .zip(widths)
-            .map(|(text, width)| format!("{text:width$}"))
-            .collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    let lines: Vec<String> = rows.iter().map(line).collect();
-    lines.join("\n")
+    output::table(&rows)
 }

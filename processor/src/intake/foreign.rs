@@ -2,6 +2,7 @@
 //! our relays send them. Pure.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use shared::envelope::AttachmentKind;
 use shared::id::{AttachmentId, EventId};
 use shared::message::{
@@ -17,7 +18,7 @@ const USER_REPORT_NAME: &str = "user_report.json";
 /// A file as an upload of its own. Its id follows from the crash's and the file's, so that a copy is known.
 pub(super) fn file(
     message: AttachmentMessage,
-    written_ms: i64,
+    written: Timestamp,
     headers: Headers,
     offset: i64,
 ) -> Received<'static> {
@@ -30,7 +31,7 @@ pub(super) fn file(
     let late = EventMessage {
         event_id: EventId::derived(&[b"attachment", event_id.as_bytes(), id]),
         project_id,
-        start_time: u64::try_from(written_ms / 1000).unwrap_or_default(),
+        start_time: u64::try_from(written.as_second()).unwrap_or_default(),
         remote_addr: None,
         payload: &[],
         attachments: vec![attachment],

@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use shared::kafka::{
-    AssignmentChange, ConsumerEvents, InboundRecord, IntakeEvent, Record, RecordConsumer,
+    AssignmentChange, ConsumerEvents, InboundRecord, IntakeEvent, OutputRecord, RecordConsumer,
     TransactionalProducer, Truncated,
 };
 use shared::message::{Message, MessageError};
@@ -159,8 +160,10 @@ impl KafkaIntake {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let next = self.next_assembled();
-            let may_read = next.is_none() && self.assembled.len() < ASSEMBLED_MAX;
-            self.clock.note_wait(next.is_some());
+            let has_room = self.assembled.len() < ASSEMBLED_MAX && self.outbox.has_room();
+            let may_read = next.is_none() && has_room;
+            self.clock
+                .note_wait(next.is_some() || !self.outbox.has_room());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
@@ -295,11 +298,12 @@ impl KafkaIntake {
             ?gone,
             "retention removed records before they were read: more processors or longer retention are needed"
         );
-        let record = Record {
+        let record = OutputRecord {
             topic: Arc::clone(&self.outcomes),
-            key: gone.key(),
+            partition: None,
+            key: Bytes::copy_from_slice(&gone.key()),
             headers: Vec::new(),
-            value: gone.encode(),
+            value: gone.encode().into(),
         };
         self.take_finished(Finished {
             partition,

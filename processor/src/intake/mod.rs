@@ -13,7 +13,7 @@ mod watermark;
 
 use std::sync::Arc;
 
-use shared::kafka::Record;
+use shared::kafka::OutputRecord;
 use shared::metrics::Metrics;
 use shared::spool::SpoolEntry;
 use tokio::sync::{mpsc, oneshot};
@@ -67,7 +67,7 @@ impl Completion {
 
     /// The outcome is recorded: `records` tell of it, together with the queue's forgetting the event. Returns when both
     /// have happened, or are somebody else's business: another processor's that took the partition over.
-    pub(crate) async fn complete(mut self, records: Vec<Arc<Record>>) {
+    pub(crate) async fn complete(mut self, records: Vec<Arc<OutputRecord>>) {
         match self.0.take() {
             Some(Claim::Kafka {
                 finished,

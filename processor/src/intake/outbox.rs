@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shared::backoff::Backoff;
 use shared::kafka::{
-    CommitError, CommitPosition, Doubt, Record, RecordConsumer, TransactionalProducer,
+    CommitError, CommitPosition, Doubt, OutputRecord, RecordConsumer, TransactionalProducer,
 };
 use shared::readiness::{Part, PartState, Readiness};
 use tokio::sync::oneshot;
@@ -19,15 +19,26 @@ use super::partition::{Partition, Sealed};
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// The most records of one transaction, except where one item has more.
 const TRANSACTION_ITEMS_MAX: usize = 200;
+/// The most bytes of one transaction, except where one item has more: the producer's queue must hold all of it.
+const TRANSACTION_BYTES_MAX: usize = 16 << 20;
+/// Items and bytes that wait for a transaction before nothing more is read: dead letters come as fast as they are read.
+const WAITING_ITEMS_MAX: usize = 10_000;
+const WAITING_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX;
 
 /// Something that is finished, with the records that tell of it.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(super) partition: i32,
     pub(super) sealed: Sealed,
-    pub(super) records: Vec<Arc<Record>>,
+    pub(super) records: Vec<Arc<OutputRecord>>,
     /// Told when the records and the position have landed; dropped when the partition is gone.
     pub(super) landed: Option<oneshot::Sender<()>>,
+}
+
+impl Finished {
+    fn bytes(&self) -> usize {
+        self.records.iter().map(|record| record.bytes()).sum()
+    }
 }
 
 /// The transactions.
@@ -38,6 +49,7 @@ pub(super) struct Outbox {
     running: Option<JoinHandle<Ended>>,
     /// Finished, and in no transaction yet.
     waiting: Vec<Finished>,
+    waiting_bytes: usize,
     /// In the running transaction, or in one that failed and will be tried again.
     in_hand: Vec<Finished>,
     /// What was in hand may have landed.
@@ -74,6 +86,7 @@ impl Outbox {
             producer: Some(producer),
             running: None,
             waiting: Vec::new(),
+            waiting_bytes: 0,
             in_hand: Vec::new(),
             doubt: None,
             revoked: Vec::new(),
@@ -85,7 +98,13 @@ impl Outbox {
 
     /// Takes something finished, to be told in the next transaction.
     pub(super) fn push(&mut self, finished: Finished) {
+        self.waiting_bytes += finished.bytes();
         self.waiting.push(finished);
+    }
+
+    /// Whether more may be read that could end here at once.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < WAITING_ITEMS_MAX && self.waiting_bytes < WAITING_BYTES_MAX
     }
 
     /// Whether everything has landed.
@@ -98,6 +117,7 @@ impl Outbox {
     pub(super) fn forget(&mut self, partitions: &[i32], settled: oneshot::Sender<Infallible>) {
         let is_ours = |finished: &Finished| !partitions.contains(&finished.partition);
         self.waiting.retain(is_ours);
+        self.waiting_bytes = self.waiting.iter().map(Finished::bytes).sum();
         self.in_hand.retain(is_ours);
         if self.running.is_some() {
             self.revoked.push(settled);
@@ -115,14 +135,9 @@ impl Outbox {
         if let Some(doubt) = self.doubt.clone() {
             return self.settle(producer, doubt);
         }
-        let room = TRANSACTION_ITEMS_MAX
-            .saturating_sub(self.in_hand.len())
-            .min(self.waiting.len());
-        let mut moved = Vec::new();
-        for finished in self.waiting.drain(..room) {
+        for finished in self.take_waiting() {
             if let Some(partition) = partitions.get_mut(&finished.partition) {
                 partition.seal(finished.sealed);
-                moved.push(finished.partition);
                 self.in_hand.push(finished);
             }
         }
@@ -142,7 +157,7 @@ impl Outbox {
         if positions.is_empty() {
             return self.rest(producer);
         }
-        let records: Vec<Arc<Record>> = self
+        let records: Vec<Arc<OutputRecord>> = self
             .in_hand
             .iter()
             .flat_map(|finished| finished.records.iter().cloned())
@@ -156,6 +171,22 @@ impl Outbox {
                 result: result.map(|()| Step::Landed),
             }
         }));
+    }
+
+    /// What there is room for beside what is in hand.
+    fn take_waiting(&mut self) -> Vec<Finished> {
+        let mut items = self.in_hand.len();
+        let mut bytes: usize = self.in_hand.iter().map(Finished::bytes).sum();
+        let fits = |finished: &&Finished| {
+            let is_first = items == 0;
+            items += 1;
+            bytes += finished.bytes();
+            is_first || (items <= TRANSACTION_ITEMS_MAX && bytes <= TRANSACTION_BYTES_MAX)
+        };
+        let fitting = self.waiting.iter().take_while(fits).count();
+        let taken: Vec<Finished> = self.waiting.drain(..fitting).collect();
+        self.waiting_bytes -= taken.iter().map(Finished::bytes).sum::<usize>();
+        taken
     }
 
     /// Finds out whether what is in hand has landed.

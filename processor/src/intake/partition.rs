@@ -96,8 +96,8 @@ impl Partition {
 
     /// Notes that a record was read. Whether it is the first time.
     pub(super) fn read(&mut self, record: &InboundRecord) -> bool {
-        if let Some(written_ms) = record.written_ms {
-            self.now.written_ms = self.now.written_ms.max(written_ms);
+        if let Some(written) = record.timestamp {
+            self.now.written_ms = self.now.written_ms.max(written.as_millisecond());
         }
         self.watermark.read(record.offset)
     }
@@ -128,8 +128,7 @@ impl Partition {
                 offset,
             },
             Message::Attachment(file) => {
-                let written_ms = record.written_ms.unwrap_or_default();
-                foreign::file(file, written_ms, headers, offset)
+                foreign::file(file, record.timestamp.unwrap_or_default(), headers, offset)
             }
             Message::UserReport(report) => foreign::user_report(&report, headers, offset)?,
         };

@@ -25,6 +25,8 @@ fn processing() -> Processing {
         started_at: "2026-01-02T03:04:06Z".parse().expect("a time"),
         seconds: 0.25,
         warnings: vec!["the dump is odd".into()],
+        revision: None,
+        reprocessed_at: None,
     }
 }
 
@@ -336,4 +338,45 @@ proptest! {
         let report = report(&event.to_string());
         fitted(&report, bytes_max);
     }
+}
+
+#[test]
+fn a_report_that_is_renewed_keeps_what_the_client_said_and_what_was_dropped_stays_so() {
+    let privacy = PrivacyConfig {
+        home_paths: Keep::Drop,
+        ..PrivacyConfig::default()
+    };
+    let event = json!({"release": "1.2", "tags": {"dir": "/home/ada/x"}, "process_type": "renderer",
+        "client": {"name": "Electron"}, "warnings": ["the relay saw damage"]});
+    let first = built(&event.to_string(), CrashDetails::default(), &privacy);
+    let annotations = [
+        ("channel", "nightly"),
+        ("prod", "other"),
+        ("p", "/home/ada/y"),
+    ];
+    let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let details = CrashDetails {
+        annotations: BTreeMap::from(annotations),
+        signature: Some("found now".into()),
+        ..CrashDetails::default()
+    };
+    let anew = Processing {
+        revision: Some(2),
+        ..processing()
+    };
+    let renewed = rebuild(first.clone(), details, anew, &privacy);
+    assert_eq!(renewed.event_id, first.event_id);
+    assert_eq!(renewed.release.as_deref(), Some("1.2"));
+    assert_eq!(renewed.environment.as_deref(), Some("nightly"));
+    assert_eq!(renewed.client.name.as_deref(), Some("Electron"));
+    assert_eq!(renewed.crash.process.kind.as_deref(), Some("renderer"));
+    assert_eq!(renewed.crash.signature.as_deref(), Some("found now"));
+    assert_eq!(renewed.tags["dir"], "/home/~/x");
+    assert_eq!(renewed.crash.annotations["p"], "/home/~/y");
+    assert_eq!(renewed.processing.revision, Some(2));
+    let dropped = "1 users' names in paths were dropped: privacy.home_paths";
+    assert_eq!(
+        renewed.processing.warnings,
+        ["the relay saw damage", "the dump is odd", dropped]
+    );
 }

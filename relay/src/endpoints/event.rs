@@ -114,8 +114,10 @@ async fn late(app: &App, body: &StatusBody) -> Result<Vec<ReportAttachment>, Rej
 }
 
 async fn finished(app: &App, outcome: Outcome) -> Result<StatusBody, Rejection> {
-    let (status, failure, report) = match &outcome.verdict {
-        Verdict::Processed => (Status::Processed, None, report(app, &outcome).await?),
+    // A crash that failed has a report when its stored dump was processed again; its outcome stays as it was told.
+    let report = report(app, &outcome).await?;
+    let (status, failure) = match &outcome.verdict {
+        Verdict::Processed => (Status::Processed, None),
         Verdict::Failed(failure) => {
             // INVARIANT: a failure is texts and numbers under text keys, which always make JSON.
             let mut tagged = serde_json::to_value(failure).expect("failures encode");
@@ -123,7 +125,7 @@ async fn finished(app: &App, outcome: Outcome) -> Result<StatusBody, Rejection> 
                 reason: failure.reason().as_str(),
                 detail: tagged["detail"].take(),
             };
-            (Status::Failed, Some(fields), None)
+            (Status::Failed, Some(fields))
         }
     };
     Ok(StatusBody {

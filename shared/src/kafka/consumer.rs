@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
@@ -36,8 +37,8 @@ pub struct InboundRecord {
     pub partition: i32,
     /// Where it stands.
     pub offset: i64,
-    /// When it was written, by its producer's clock, in milliseconds since 1970.
-    pub written_ms: Option<i64>,
+    /// When it was written, by the clock of its producer or broker.
+    pub timestamp: Option<Timestamp>,
     /// Its key.
     pub key: Bytes,
     /// Our headers.

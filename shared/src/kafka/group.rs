@@ -1,7 +1,7 @@
 //! The consumer's place in its group: partitions come and go, on the polling thread.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ pub(super) struct Group {
     stop: Arc<AtomicBool>,
     /// A rebalance was given up: this client is outside of its group for good.
     lost: AtomicBool,
+    /// What this client has received, by its last statistics.
+    received_bytes: AtomicU64,
     errors: ErrorLog,
     metrics: Metrics,
 }
@@ -64,6 +66,7 @@ impl Group {
             log_starts: Mutex::default(),
             stop,
             lost: AtomicBool::new(false),
+            received_bytes: AtomicU64::new(0),
             errors: ErrorLog::new("consumer"),
             metrics,
         }
@@ -82,6 +85,10 @@ impl Group {
 
 impl ClientContext for Group {
     fn stats(&self, statistics: Statistics) {
+        let received = u64::try_from(statistics.rx_bytes).unwrap_or_default();
+        let before = self.received_bytes.swap(received, Ordering::Relaxed);
+        let more = received.saturating_sub(before);
+        self.metrics.consumer_received_bytes.inc_by(more);
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };

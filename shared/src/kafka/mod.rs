@@ -11,6 +11,8 @@ mod partition;
 mod poller;
 mod producer;
 mod producer_watch;
+mod reader;
+mod record;
 mod settings;
 mod transaction;
 
@@ -23,4 +25,6 @@ pub use error::{KafkaError, RefusedRecord};
 pub use partition::partition_of;
 pub use producer::{Delivered, PendingDelivery, ProducerBounds, Record, RecordProducer, Room};
 pub use producer_watch::ProducerHealth;
-pub use transaction::{CommitError, Doubt, TransactionalProducer};
+pub use reader::{PartitionRange, TopicReader};
+pub use record::{OutputRecord, TopicRecord};
+pub use transaction::{CommitError, Doubt, Transaction, TransactionalProducer};

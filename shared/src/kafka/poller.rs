@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::util::Timeout;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Permit;
@@ -17,6 +16,7 @@ use tokio::time::timeout;
 
 use super::consumer::{InboundRecord, IntakeEvent, Truncated};
 use super::group::Group;
+use super::record::TopicRecord;
 use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_PAUSE_AFTER, INTAKE_QUEUE_BYTES_MAX};
 use crate::message::Headers;
 
@@ -194,27 +194,25 @@ fn with_room(event: IntakeEvent, room: OwnedSemaphorePermit) -> IntakeEvent {
 }
 
 fn inbound(message: &BorrowedMessage<'_>, assignment: u64) -> InboundRecord {
-    let raw_headers: Vec<(String, Bytes)> = message.headers().map_or_else(Vec::new, |headers| {
-        let copied = headers.iter().map(|header| {
-            (
-                header.key.to_owned(),
-                Bytes::copy_from_slice(header.value.unwrap_or_default()),
-            )
-        });
-        copied.collect()
-    });
+    let TopicRecord {
+        partition,
+        offset,
+        timestamp,
+        key,
+        headers: raw_headers,
+        value,
+    } = TopicRecord::copied(message);
+    let read = raw_headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), &value[..]));
     InboundRecord {
-        partition: message.partition(),
-        offset: message.offset(),
-        written_ms: message.timestamp().to_millis(),
-        key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
-        headers: Headers::read(
-            raw_headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), &value[..])),
-        ),
+        partition,
+        offset,
+        timestamp,
+        key,
+        headers: Headers::read(read),
         raw_headers,
-        value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        value,
         assignment,
         _room: None,
     }

@@ -115,6 +115,27 @@ pub(super) fn consumer(config: &KafkaConfig, instance: Option<&str>) -> ClientCo
     settings
 }
 
+/// A consumer without a place in any group, which reads what it is told up to where it is told. It names the group all
+/// the same, because librdkafka assigns nothing without one.
+pub(super) fn reader(config: &KafkaConfig) -> ClientConfig {
+    let mut settings = client(config, "reader");
+    settings
+        .set("group.id", &config.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        // What retention removes while we read is gone either way.
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        .set("check.crcs", "true")
+        .set("queued.min.messages", "100")
+        .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.message.max.bytes", "4194304")
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.wait.max.ms", "50");
+    settings
+}
+
 /// A client for administrative questions.
 pub(super) fn admin(config: &KafkaConfig) -> ClientConfig {
     client(config, "admin")

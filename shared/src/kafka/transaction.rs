@@ -10,18 +10,21 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 
 use super::consumer::{CommitPosition, RecordConsumer};
 use super::error::KafkaError;
 use super::error_log::ErrorLog;
 use super::mark::TransactionMark;
-use super::producer::{ProducerBounds, Record};
+use super::producer::ProducerBounds;
+use super::record::OutputRecord;
 use super::settings;
 use crate::config::KafkaConfig;
 
 /// How long one step of a transaction may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
+
+const SENDING: &str = "writing records";
 
 /// The producer of outputs. Its calls block the thread.
 pub struct TransactionalProducer {
@@ -114,7 +117,7 @@ impl TransactionalProducer {
     /// [`CommitError`] says whether they may have landed.
     pub fn commit(
         &mut self,
-        records: &[Arc<Record>],
+        records: &[Arc<OutputRecord>],
         positions: &[CommitPosition],
         consumer: &RecordConsumer,
     ) -> Result<(), CommitError> {
@@ -123,7 +126,7 @@ impl TransactionalProducer {
         match transact(client, records, positions, &mark, consumer) {
             Ok(()) => Ok(()),
             Err(Failed::BeforeCommit(error)) => {
-                if client.abort_transaction(STEP_TIMEOUT).is_err() {
+                if abort(client).is_err() {
                     self.give_up();
                 }
                 Err(KafkaError::from_client("writing outputs", &error).into())
@@ -213,7 +216,7 @@ enum Failed {
 
 fn transact(
     client: &BaseProducer<Deliveries>,
-    records: &[Arc<Record>],
+    records: &[Arc<OutputRecord>],
     positions: &[CommitPosition],
     mark: &TransactionMark,
     consumer: &RecordConsumer,
@@ -236,19 +239,117 @@ fn transact(
         .map_err(Failed::InDoubt)
 }
 
-fn send(client: &BaseProducer<Deliveries>, record: &Record) -> Result<(), ClientError> {
+/// Ends a transaction without its records. librdkafka waits for the reports of those that it holds, and nobody but us hears
+/// them: unheard, they would keep it waiting for as long as it may.
+fn abort(client: &BaseProducer<Deliveries>) -> Result<(), ClientError> {
+    client.purge(PurgeConfig::default().queue());
+    client.flush(STEP_TIMEOUT)?;
+    client.abort_transaction(STEP_TIMEOUT)
+}
+
+fn send(client: &BaseProducer<Deliveries>, record: &OutputRecord) -> Result<(), ClientError> {
     let headers = record
         .headers
         .iter()
         .fold(OwnedHeaders::new(), |all, (key, value)| {
             all.insert(Header {
                 key,
-                value: Some(value.as_bytes()),
+                value: Some(&value[..]),
             })
         });
-    let outgoing = BaseRecord::to(&record.topic)
-        .key(&record.key[..])
+    let mut outgoing = BaseRecord::to(&record.topic)
         .payload(&record.value[..])
         .headers(headers);
+    if !record.key.is_empty() {
+        outgoing = outgoing.key(&record.key[..]);
+    }
+    outgoing.partition = record.partition;
     client.send(outgoing).map_err(|(error, _)| error)
+}
+
+/// Records that are given one by one and land together, without positions. Dropped before [`Transaction::commit`], none of
+/// them does. Its calls block the thread.
+pub struct Transaction<'p> {
+    producer: &'p mut TransactionalProducer,
+    /// Bytes given since librdkafka was last waited for.
+    unflushed_bytes: usize,
+    is_open: bool,
+}
+
+impl TransactionalProducer {
+    /// Ends what an earlier client of this id left open, shuts that client out, and begins a transaction.
+    ///
+    /// # Errors
+    /// [`KafkaError`]
+    pub fn begin(&mut self) -> Result<Transaction<'_>, KafkaError> {
+        let client = self.client()?;
+        drop(client.client().context().take_refusal());
+        client
+            .begin_transaction()
+            .map_err(|error| KafkaError::from_client("beginning a transaction", &error))?;
+        Ok(Transaction {
+            producer: self,
+            unflushed_bytes: 0,
+            is_open: true,
+        })
+    }
+}
+
+impl Transaction<'_> {
+    /// Adds a record; waits for the brokers when they have not confirmed as many bytes as may be in flight.
+    ///
+    /// # Errors
+    /// [`KafkaError`]: the transaction is to be dropped.
+    pub fn send(&mut self, record: &OutputRecord) -> Result<(), KafkaError> {
+        self.unflushed_bytes += record.bytes();
+        if self.unflushed_bytes > self.producer.bounds.inflight_bytes {
+            self.flush()?;
+            self.unflushed_bytes = record.bytes();
+        }
+        send(self.client()?, record).map_err(|error| KafkaError::from_client(SENDING, &error))
+    }
+
+    /// Lets all of it land.
+    ///
+    /// # Errors
+    /// [`KafkaError`]: when it is [`KafkaError::Unavailable`], it may have landed all the same, and only the topics tell.
+    pub fn commit(mut self) -> Result<(), KafkaError> {
+        self.flush()?;
+        self.is_open = false;
+        let committed = self.client()?.commit_transaction(STEP_TIMEOUT);
+        committed.map_err(|error| {
+            self.producer.give_up();
+            KafkaError::from_client("committing a transaction", &error)
+        })
+    }
+
+    fn flush(&self) -> Result<(), KafkaError> {
+        let client = self.client()?;
+        let flushed = client.flush(STEP_TIMEOUT);
+        match client.client().context().take_refusal() {
+            Some(refusal) => Err(refusal),
+            None => flushed,
+        }
+        .map_err(|error| KafkaError::from_client(SENDING, &error))
+    }
+
+    fn client(&self) -> Result<&BaseProducer<Deliveries>, KafkaError> {
+        let client = self.producer.client.as_ref();
+        client.ok_or_else(|| KafkaError::Unavailable {
+            doing: SENDING,
+            error: "the producer was given up".into(),
+        })
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
+        let aborted = self.client().is_ok_and(|client| abort(client).is_ok());
+        if !aborted {
+            self.producer.give_up();
+        }
+    }
 }

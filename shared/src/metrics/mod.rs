@@ -122,6 +122,8 @@ metric_set! {
     records_consumed: Counter = Counter::default();
     "Records received from the queue for the first time; consumed / first_seen is the redelivery ratio"
     records_first_seen: Counter = Counter::default();
+    "Bytes that the consumer received from Kafka, protocol included"
+    consumer_received_bytes: Counter = Counter::default();
     "Records between the committed offset and the log's end"
     partition_lag_records: Family<PartitionLabels, Gauge> = Family::default();
     "The lowest offset of any event that is not finished"

@@ -5,6 +5,7 @@
 
 mod keys;
 mod notes;
+mod outcomes;
 mod quotas;
 mod redis;
 mod repeats;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::keys::{KeyPut, KeyRecord};
+pub use self::outcomes::{OutcomePage, OutcomesAfter};
 pub use self::quotas::QuotaVerdict;
 pub use self::repeats::{Claim, Claimed, DurableElsewhere, RememberedUpload};
 

@@ -8,8 +8,8 @@ use super::keys::PutMode;
 use super::redis::Redis;
 use super::sqlite::Sqlite;
 use super::{
-    AcceptedNote, Claim, Claimed, EventStatus, Finished, KeyPut, KeyRecord, QuotaVerdict,
-    RememberedUpload, StateError,
+    AcceptedNote, Claim, Claimed, EventStatus, Finished, KeyPut, KeyRecord, OutcomePage,
+    OutcomesAfter, QuotaVerdict, RememberedUpload, StateError,
 };
 use crate::id::{EventId, ProjectId, PublicKey};
 use crate::ledger::Ledger;
@@ -50,6 +50,18 @@ impl Store {
         events: Vec<EventId>,
     ) -> Result<Vec<Option<(ProjectId, EventStatus)>>, StateError> {
         on_store!(self, statuses(events))
+    }
+
+    /// As [`super::State::outcomes`], with some that finished earlier.
+    pub(super) async fn outcomes(
+        &self,
+        since: Timestamp,
+        after: Option<OutcomesAfter>,
+    ) -> Result<OutcomePage, StateError> {
+        match self {
+            Self::Sqlite(store) => store.outcomes(since, after).await,
+            Self::Redis(store) => store.outcomes(after).await,
+        }
     }
 
     pub(super) async fn ledger(&self) -> Result<Ledger, StateError> {

@@ -5,5 +5,5 @@ mod records;
 mod topics;
 
 pub use broker::Broker;
-pub use records::{Isolation, Producer, Record, produce, read_all};
+pub use records::{Isolation, Outgoing, Producer, Record, produce, produce_all, read_all};
 pub use topics::{Topics, alter_limit, create, delete_records, limit, ping};

@@ -1,6 +1,7 @@
 //! Every record of a topic, read back independently of the product, and records of a foreign producer.
 
 use std::collections::BTreeSet;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -95,6 +96,39 @@ pub fn read_all(broker: &str, topic: &str, isolation: Isolation) -> Vec<Record> 
     records
 }
 
+/// A record to be produced to a stated partition.
+#[derive(Clone, Debug, Default)]
+pub struct Outgoing {
+    /// Partition number.
+    pub partition: i32,
+    /// Key, empty for none.
+    pub key: Vec<u8>,
+    /// Value.
+    pub value: Vec<u8>,
+    /// Header names and values.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Produces records with one client and returns their offsets once the broker has confirmed them all.
+pub fn produce_all(broker: &str, topic: &str, records: &[Outgoing]) -> Vec<i64> {
+    let producer = producer(broker);
+    let sent: Vec<_> = records
+        .iter()
+        .map(|record| send(&producer, topic, record))
+        .collect();
+    producer
+        .flush(DEADLINE)
+        .unwrap_or_else(|error| panic!("{topic} did not confirm the records: {error}"));
+    sent.into_iter()
+        .map(|confirmed| {
+            confirmed
+                .recv()
+                .expect("a flushed record has its delivery report")
+                .unwrap_or_else(|error| panic!("{topic} refused a record: {error}"))
+        })
+        .collect()
+}
+
 /// Produces one record to a stated partition and returns its offset once the broker has confirmed it.
 pub fn produce(
     broker: &str,
@@ -104,34 +138,49 @@ pub fn produce(
     value: &[u8],
     headers: &[(&str, &str)],
 ) -> i64 {
-    let producer: BaseProducer<Confirmation> = client(broker)
+    let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), text.as_bytes().to_vec());
+    let record = Outgoing {
+        partition,
+        key: key.to_vec(),
+        value: value.to_vec(),
+        headers: headers.iter().map(owned).collect(),
+    };
+    produce_all(broker, topic, &[record])[0]
+}
+
+fn producer(broker: &str) -> BaseProducer<Confirmation> {
+    client(broker)
         .set("message.max.bytes", "20000000")
+        .set("batch.size", "1000000")
         .set("acks", "all")
         .create_with_context(Confirmation)
-        .unwrap_or_else(|error| panic!("no producer for {broker}: {error}"));
+        .unwrap_or_else(|error| panic!("no producer for {broker}: {error}"))
+}
+
+fn send(
+    producer: &BaseProducer<Confirmation>,
+    topic: &str,
+    record: &Outgoing,
+) -> Receiver<Result<i64, KafkaError>> {
     let mut owned = OwnedHeaders::new();
-    for (name, text) in headers {
+    for (name, value) in &record.headers {
         owned = owned.insert(Header {
             key: name,
-            value: Some(*text),
+            value: Some(value),
         });
     }
     let (confirm, confirmed) = std::sync::mpsc::sync_channel(1);
-    let record = BaseRecord::with_opaque_to(topic, Box::new(confirm))
-        .partition(partition)
-        .key(key)
-        .payload(value)
+    let mut outgoing = BaseRecord::with_opaque_to(topic, Box::new(confirm))
+        .partition(record.partition)
+        .payload(&record.value)
         .headers(owned);
+    if !record.key.is_empty() {
+        outgoing = outgoing.key(&record.key);
+    }
     producer
-        .send(record)
+        .send(outgoing)
         .unwrap_or_else(|(error, _)| panic!("{topic} refused a record: {error}"));
-    producer
-        .flush(DEADLINE)
-        .unwrap_or_else(|error| panic!("{topic} did not confirm a record: {error}"));
     confirmed
-        .recv()
-        .expect("a flushed record has its delivery report")
-        .unwrap_or_else(|error| panic!("{topic} refused a record: {error}"))
 }
 
 /// A producer of many records, which compresses them and waits for none of them.

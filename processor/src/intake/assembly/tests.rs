@@ -370,7 +370,7 @@ fn apart(crash: &Sent, number: usize, offset: i64) -> Received<'static> {
         project_id: ProjectId::new(1).expect("not zero"),
         attachment: crash.attachments[number].0.clone(),
     };
-    foreign::file(message, 0, Headers::default(), offset)
+    foreign::file(message, Timestamp::default(), Headers::default(), offset)
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod claimer;
 mod keys;
 mod link;
+mod outcomes;
 mod recent;
 mod repeats;
 
@@ -25,6 +26,8 @@ use crate::limits;
 use crate::outcome::Outcome;
 
 const LEDGER: &str = "crashferry:ledger";
+/// What the key of an event's status begins with.
+const EVENT_PREFIX: &str = "crashferry:event:";
 
 /// A handle on the connection.
 #[derive(Clone, Debug)]
@@ -144,7 +147,7 @@ impl Redis {
 }
 
 fn event_key(event: EventId) -> String {
-    format!("crashferry:event:{}", event.simple())
+    format!("{EVENT_PREFIX}{}", event.simple())
 }
 
 fn attempts_key(event: EventId) -> String {

@@ -1,6 +1,7 @@
 //! State in a SQLite file: one connection on a thread of its own, requests that come together in one transaction.
 
 mod keys;
+mod outcomes;
 mod repeats;
 
 use std::path::Path;
