@@ -128,6 +128,8 @@ fn keep_originals(inbound: &InboundRecord, room: usize, headers: &mut Headers) -
 mod tests {
     use shared::message::{Headers as ReadHeaders, Message};
 
+    use shared::kafka::QueueRoom;
+
     use super::*;
 
     fn letters(limit: u32) -> DeadLetters {
@@ -149,6 +151,7 @@ mod tests {
             raw_headers: headers,
             value: value.into(),
             assignment: 1,
+            room: QueueRoom::default(),
         }
     }
 

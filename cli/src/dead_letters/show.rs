@@ -128,6 +128,10 @@ fn advice(reason: &str, reading: &Reading, place: Place) -> String {
         "malformed" => {
             "It claims to be one of our messages and is not: look for a producer of another version."
         }
+        "no_crash" => "It is a user report that does not say which crash it is about.",
+        "oversized" => {
+            "It announces more than any crash needs: look for a producer that writes nonsense."
+        }
         _ => "The error above says what was expected.",
     };
     format!("{cause} This version does not read it either; once one does, replay it.")

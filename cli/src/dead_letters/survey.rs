@@ -176,6 +176,16 @@ impl Reading {
                 let chunks = sent.map(|entry| (entry.id, entry.chunks)).collect();
                 Self::Event(event.event_id, chunks)
             }
+            Ok(Message::Attachment(file)) => {
+                let entry = file.attachment;
+                let comes_in_chunks = entry.data.is_none() && !entry.rate_limited;
+                let chunks = comes_in_chunks.then_some((entry.id, entry.chunks));
+                Self::Event(file.event_id, chunks.into_iter().collect())
+            }
+            Ok(Message::UserReport(report)) => match report.event_id() {
+                Ok(event) => Self::Event(event, Vec::new()),
+                Err(error) => Self::Refused(error.reason().to_owned()),
+            },
             Err(error) => Self::Refused(error.reason().to_owned()),
         }
     }

@@ -49,8 +49,22 @@ pub struct InboundRecord {
     pub value: Bytes,
     /// Under which assignment of its partition it was read, see [`AssignmentChange::Assigned`].
     pub assignment: u64,
-    /// Its room in the queue, given back with it.
-    pub(super) _room: Option<OwnedSemaphorePermit>,
+    /// Its room in the queue.
+    pub room: QueueRoom,
+}
+
+/// Room for a record in the queue between the polling thread and the intake, given back when it is dropped.
+#[derive(Debug, Default)]
+pub struct QueueRoom {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl From<OwnedSemaphorePermit> for QueueRoom {
+    fn from(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            _permit: Some(permit),
+        }
+    }
 }
 
 /// What the consumer reads.

@@ -19,7 +19,7 @@ mod transaction;
 pub use admin::{Admin, TopicDescription, TopicPlan};
 pub use consumer::{
     AssignmentChange, COMMIT_METADATA_BYTES_MAX, CommitPosition, ConsumerEvents, InboundRecord,
-    IntakeEvent, RecordConsumer, Truncated,
+    IntakeEvent, QueueRoom, RecordConsumer, Truncated,
 };
 pub use error::{KafkaError, RefusedRecord};
 pub use partition::partition_of;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::Permit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::consumer::{InboundRecord, IntakeEvent, Truncated};
+use super::consumer::{InboundRecord, IntakeEvent, QueueRoom, Truncated};
 use super::group::Group;
 use super::record::TopicRecord;
 use crate::limits::{ADMIN_REQUEST_TIMEOUT, INTAKE_PAUSE_AFTER, INTAKE_QUEUE_BYTES_MAX};
@@ -186,7 +186,7 @@ impl Poller {
 fn with_room(event: IntakeEvent, room: OwnedSemaphorePermit) -> IntakeEvent {
     match event {
         IntakeEvent::Record(mut record) => {
-            record._room = Some(room);
+            record.room = room.into();
             IntakeEvent::Record(record)
         }
         IntakeEvent::Truncated(_) | IntakeEvent::End(_) => event,
@@ -214,6 +214,6 @@ fn inbound(message: &BorrowedMessage<'_>, assignment: u64) -> InboundRecord {
         raw_headers,
         value,
         assignment,
-        _room: None,
+        room: QueueRoom::default(),
     }
 }
