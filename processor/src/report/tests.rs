@@ -25,6 +25,7 @@ fn processing() -> Processing {
         started_at: "2026-01-02T03:04:06Z".parse().expect("a time"),
         seconds: 0.25,
         warnings: vec!["the dump is odd".into()],
+        partial: None,
     }
 }
 
