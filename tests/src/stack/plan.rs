@@ -18,6 +18,7 @@ pub struct Plan {
     /// Variables of the relay's environment, which win over the settings.
     relay_variables: Vec<(String, String)>,
     descriptors: Option<u32>,
+    hooked: bool,
     two_relays: bool,
 }
 
@@ -38,6 +39,7 @@ impl Plan {
             split: None,
             relay_variables: Vec::new(),
             descriptors: None,
+            hooked: false,
             two_relays: false,
         }
     }
@@ -54,6 +56,7 @@ impl Plan {
             }),
             relay_variables: Vec::new(),
             descriptors: None,
+            hooked: false,
             two_relays: false,
         }
     }
@@ -73,6 +76,12 @@ impl Plan {
     /// The most files each role may have open.
     pub fn descriptors(mut self, descriptors: u32) -> Self {
         self.descriptors = Some(descriptors);
+        self
+    }
+
+    /// Every role runs the program whose parser processes obey hooks in a dump.
+    pub fn hooked(mut self) -> Self {
+        self.hooked = true;
         self
     }
 
@@ -150,6 +159,9 @@ impl Plan {
         }
         for role in &mut stack.roles {
             role.descriptors = self.descriptors;
+            if self.hooked {
+                role.program = environment::hooked_binary();
+            }
         }
         stack
     }
