@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use minidump::Minidump;
 use minidump_unwind::MultiSymbolProvider;
-use processor::parser::{ParserPool, ParserSettings, WORKER_SUBCOMMAND, worker_main};
+use processor::parser::{Attempts, ParserPool, ParserSettings, WORKER_SUBCOMMAND, worker_main};
 use shared::config::ProcessorConfig;
 use shared::content::Content;
 
@@ -112,7 +112,8 @@ fn through_pool(workers: usize, time: Duration, dump: &Bytes) -> f64 {
         join_all((0..workers * 2).map(|_| async {
             while clock.elapsed() < time {
                 let dump = Content::from(dump.clone());
-                let parsed = pool.parse(&dump).await.expect("the pool works");
+                let first = Attempts::new(|| std::future::ready(1));
+                let parsed = pool.parse(&dump, &first).await.expect("the pool works");
                 parsed.last.result.expect("readable");
                 done.fetch_add(1, Ordering::Relaxed);
             }

@@ -15,13 +15,13 @@ use shared::metrics::{Metrics, Stage};
 use shared::outcome::{Failure, Outcome, Verdict};
 use shared::privacy::PrivacyRules;
 use shared::report::{CrashDetails, Processing, Report, ReportAttachment};
-use shared::state::{Finished, State};
+use shared::state::{AttemptId, Finished, State};
 use shared::storage::{EventFolder, Storage, StoragePath};
 use tokio::time::sleep;
 
 use crate::files::{ReportFiles, corruption};
 use crate::intake::{Assembled, Delivery, Incomplete};
-use crate::parser::ParserPool;
+use crate::parser::{Attempts, Parsed, ParserPool};
 use crate::publish::Publisher;
 use crate::report;
 
@@ -225,6 +225,7 @@ impl Pipeline {
             warnings: files.warnings,
             revision: None,
             reprocessed_at: None,
+            partial: None,
         };
         let details = CrashDetails::default();
         let event = report::build(envelope, details, files.stored, processing, privacy);
@@ -250,24 +251,25 @@ impl Pipeline {
             warnings: std::mem::take(&mut files.warnings),
             revision: None,
             reprocessed_at: None,
+            partial: None,
         };
         let mut attempts = 0;
         let mut details = CrashDetails::default();
         if let Some(minidump) = envelope.minidump() {
-            let begun = Instant::now();
-            let parsed = again("parsing", || self.parser.parse(&minidump.content)).await;
-            self.took(Stage::Parse, begun);
+            let parsed = self
+                .parse_minidump(envelope.event_id, &minidump.content)
+                .await;
             attempts = parsed.attempts;
-            self.metrics.parser_attempts.inc_by(u64::from(attempts));
-            self.metrics
-                .parse_duration_seconds
-                .observe(parsed.last.seconds);
             processing.started_at = parsed.last.started_at;
             processing.seconds = parsed.last.seconds;
             match parsed.last.result {
-                Ok((told, warnings)) => {
-                    details = told;
-                    processing.warnings.extend(warnings);
+                Ok(told) => {
+                    details = told.details;
+                    processing.warnings.extend(told.warnings);
+                    processing.partial = told.partial;
+                    if processing.partial.is_some() {
+                        self.metrics.partial_reports.inc();
+                    }
                 }
                 Err(error) => return Fate::failed(error.into(), attempts),
             }
@@ -284,6 +286,28 @@ impl Pipeline {
             attempts,
             report: Some((report, encoded)),
         }
+    }
+
+    /// Hands a dump to the parser. The attempts are counted in the state, so that a dump that takes this process with it
+    /// does so no more often than it may.
+    async fn parse_minidump(&self, event: EventId, minidump: &Content) -> Parsed {
+        let stage = Instant::now();
+        let attempts = Attempts::new(|| async move {
+            let attempt = AttemptId::random();
+            let begun = again("counting an attempt", || {
+                self.state.begin_attempt(event, attempt)
+            })
+            .await;
+            if begun <= self.parser.attempts_max() {
+                self.metrics.parser_attempts.inc();
+            }
+            begun
+        });
+        let parsed = again("parsing", || self.parser.parse(minidump, &attempts)).await;
+        self.took(Stage::Parse, stage);
+        let seconds = parsed.last.seconds;
+        self.metrics.parse_duration_seconds.observe(seconds);
+        parsed
     }
 
     pub(crate) async fn store(

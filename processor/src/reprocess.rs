@@ -4,6 +4,7 @@
 use std::io::{Seek as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -21,7 +22,7 @@ use shared::storage::{EventFolder, Storage, StorageError, StoragePath, StoredFil
 use tokio::time::timeout;
 
 use crate::cluster::limit;
-use crate::parser::{ParserPool, ParserSettings, ParserUnavailable};
+use crate::parser::{Attempts, ParserPool, ParserSettings, ParserUnavailable};
 use crate::pipeline::PARSER_NAME;
 use crate::report;
 use crate::run::ProcessorError;
@@ -147,8 +148,11 @@ impl Reprocessor {
         let dump = self.storage.read(crash.minidump()).await?;
         let dump = self.fetch(dump.ok_or(NotRenewed::NoDump)?).await?;
         let (earlier, revision) = self.earlier(crash).await?;
-        let parsed = self.parser.parse(&dump).await?.last;
-        let (details, warnings) = parsed.result.map_err(|error| NotRenewed::Failed {
+        // An operator looks on: attempts count within this run only.
+        let begun = AtomicU32::new(0);
+        let attempts = Attempts::new(|| async { begun.fetch_add(1, Ordering::Relaxed) + 1 });
+        let parsed = self.parser.parse(&dump, &attempts).await?.last;
+        let told = parsed.result.map_err(|error| NotRenewed::Failed {
             error: error.to_string(),
             reason: Failure::from(error).reason(),
         })?;
@@ -156,12 +160,13 @@ impl Reprocessor {
             parser: PARSER_NAME.to_owned(),
             started_at: parsed.started_at,
             seconds: parsed.seconds,
-            warnings,
+            warnings: told.warnings,
             revision: Some(revision),
             reprocessed_at: Some(Timestamp::now()),
+            partial: told.partial,
         };
         let privacy = self.privacy.of(crash.project_id);
-        let report = report::rebuild(earlier, details, processing, &privacy);
+        let report = report::rebuild(earlier, told.details, processing, &privacy);
         let renewed = Renewed {
             revision,
             signature: report.crash.signature.clone(),

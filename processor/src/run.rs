@@ -1,12 +1,13 @@
 //! The processor's parts, and how they start and stop.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::config::Config;
 use shared::kafka::KafkaError;
 use shared::privacy::PrivacyRules;
-use shared::readiness::{Part, PartState};
+use shared::readiness::{Part, PartState, Readiness};
 use shared::services::Services;
 use shared::size_limit::TopicLimitTooSmall;
 use shared::spool::SpoolDirectory;
@@ -17,8 +18,8 @@ use tracing::Instrument as _;
 
 use crate::cluster::Cluster;
 use crate::intake::{Delivery, LocalIntake};
-use crate::parser::{ParserPool, ParserSettings};
-use crate::pipeline::Pipeline;
+use crate::parser::{ParserPool, ParserSettings, Protection};
+use crate::pipeline::{Pipeline, again};
 use crate::publish::Publisher;
 
 /// Events under way for each parser process: while one is parsed, others are stored and published.
@@ -121,9 +122,11 @@ pub async fn run(
         privacy: PrivacyRules::new(&config.projects),
         metrics: services.metrics.clone(),
     });
-    services.readiness.set(Part::Parser, PartState::Ready);
     let finishing = async {
-        process_all(&pipeline, delivered, places).await;
+        tokio::select! {
+            () = process_all(&pipeline, delivered, places) => {}
+            never = announce_parser(&pipeline, &services.readiness) => match never {},
+        }
         pipeline.parser.stop().await;
         match intakes.join_next().await {
             Some(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
@@ -142,6 +145,33 @@ pub async fn run(
             Ok(())
         }
     }
+}
+
+/// Says that parser processes start, and how they are confined; then nothing more.
+async fn announce_parser(pipeline: &Pipeline, readiness: &Readiness) -> Infallible {
+    let start = || async {
+        let confinement = pipeline.parser.confinement().await;
+        confinement.inspect_err(|error| {
+            readiness.set(Part::Parser, PartState::not_ready(error.to_string()));
+        })
+    };
+    let confinement = again("starting a parser process", start).await;
+    for (name, protection) in confinement.all() {
+        let on = match protection {
+            Protection::On => true,
+            Protection::Off { why } => {
+                tracing::warn!(
+                    protection = name,
+                    why,
+                    "parser processes are less confined than they could be"
+                );
+                false
+            }
+        };
+        pipeline.metrics.show_protection(name, on);
+    }
+    readiness.set(Part::Parser, PartState::Ready);
+    std::future::pending().await
 }
 
 /// Processes deliveries side by side until there are no more.

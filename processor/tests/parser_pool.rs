@@ -2,31 +2,33 @@
 //! dump's bytes besides parsing; the released program has no such hooks. Hence no libtest: it would write to the
 //! worker's standard output.
 
+use std::future::ready;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::panic::AssertUnwindSafe;
-use std::process::{ExitCode, Stdio};
+use std::process::{Child, ChildStdin, ExitCode, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use processor::parser::{
-    Parsed, ParsedDump, ParserPool, ParserSettings, ParserUnavailable, Unreadable,
-    WORKER_SUBCOMMAND, parse, serve, symbol_provider,
+    Attempts, Parsed, ParserPool, ParserSettings, ParserUnavailable, Protection, Told,
+    WORKER_SUBCOMMAND, serve,
 };
 use shared::config::ProcessorConfig;
 use shared::content::{Content, Segment};
 use shared::outcome::{Failure, Reason};
+use shared::report::PartialReason;
 
 mod dumps;
+mod hooks;
 
-const ABORT: &[u8] = b"hook: abort";
-const PANIC: &[u8] = b"hook: panic";
-const SPIN: &[u8] = b"hook: spin";
-const ALLOCATE: &[u8] = b"hook: allocate";
-const CHATTER: &[u8] = b"hook: chatter";
-const PROCESS_ID: &[u8] = b"hook: process id";
-const DIE_UNREAD: &[u8] = b"hook: die before the rest is read";
+use hooks::{
+    ABORT, ALLOCATE, CHATTER, OVERFLOW, PANIC, PROCESS_ID, SLOW, SLOWNESS, SPIN, TRESPASS,
+    obey_or_parse,
+};
 
 /// A test's name, and the test.
 type Test = (&'static str, fn() -> LocalBoxFuture<'static, ()>);
@@ -57,6 +59,11 @@ fn main() -> ExitCode {
         chatter_on_standard_error_blocks_nobody,
         an_idle_death_costs_no_attempt,
         a_worker_ends_with_its_parent_in_the_middle_of_a_dump,
+        a_spinning_worker_ends_without_its_parents_doing,
+        a_dump_that_takes_too_long_is_told_in_part,
+        a_worker_is_refused_all_but_parsing,
+        an_overflowed_stack_says_so,
+        attempts_of_earlier_lives_count,
         what_is_not_the_dumps_fault_is_not_held_against_it,
     );
     let mut failed = 0;
@@ -81,39 +88,6 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
-/// What the worker does with a dump.
-fn obey_or_parse(dump: &[u8]) -> Result<ParsedDump, Unreadable> {
-    if dump.starts_with(ABORT) {
-        std::process::abort();
-    } else if dump.starts_with(PANIC) {
-        panic!("as the hook wants");
-    } else if dump.starts_with(SPIN) {
-        let mut output = std::io::stdout();
-        output.write_all(b".").expect("somebody reads");
-        output.flush().expect("somebody reads");
-        loop {
-            std::hint::spin_loop();
-        }
-    } else if dump.starts_with(ALLOCATE) {
-        let mut hoard = Vec::new();
-        loop {
-            hoard.push(vec![1_u8; 1 << 24]);
-        }
-    } else if dump.starts_with(CHATTER) {
-        let line = [b'x'; 1024];
-        for _ in 0..1024 {
-            std::io::stderr().write_all(&line).expect("is drained");
-        }
-    } else if dump.starts_with(PROCESS_ID) {
-        let error = std::process::id().to_string();
-        return Err(Unreadable { error });
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(parse(dump, &symbol_provider()))
-}
-
 fn settings() -> ParserSettings {
     let config = ProcessorConfig::default();
     ParserSettings {
@@ -127,9 +101,24 @@ fn whole() -> Vec<u8> {
 }
 
 async fn parsed(pool: &ParserPool, dump: &[u8]) -> Parsed {
-    pool.parse(&Content::from(dump.to_vec()))
-        .await
-        .expect("the pool works")
+    let parsed = parse_after(0, pool, &Content::from(dump.to_vec())).await;
+    parsed.expect("the pool works")
+}
+
+/// Parses a dump that was tried so often by earlier lives of the processor.
+async fn parse_after(
+    before: u32,
+    pool: &ParserPool,
+    dump: &Content,
+) -> Result<Parsed, ParserUnavailable> {
+    let begun = AtomicU32::new(before);
+    let attempts = Attempts::new(|| ready(begun.fetch_add(1, Ordering::Relaxed) + 1));
+    pool.parse(dump, &attempts).await
+}
+
+/// A dump that ends with a hook.
+fn hooked(hook: &[u8]) -> Vec<u8> {
+    [&whole(), hook].concat()
 }
 
 /// Insists that `dump` fails for `reason` after `attempts`, and that the pool then parses a good one.
@@ -166,20 +155,18 @@ async fn a_dump_is_parsed_in_memory_or_in_a_file() {
         offset: 100,
         bytes: dump.len() as u64 - 100,
     });
-    let from_file = pool.parse(&filed).await.expect("the pool works");
+    let from_file = parse_after(0, &pool, &filed).await.expect("the pool works");
     let from_memory = parsed(&pool, &dump).await;
-    let (details, warnings) = from_memory.last.result.expect("is parsed");
-    assert_eq!(warnings, Vec::<String>::new());
-    let crash = details.crash.as_ref().expect("is told");
+    let told = from_memory.last.result.expect("is parsed");
+    assert_eq!(told.warnings, Vec::<String>::new());
+    assert_eq!(told.partial, None);
+    let crash = told.details.crash.as_ref().expect("is told");
     assert_eq!(crash.kind, "SIGSEGV");
-    assert!(details.minidump.is_some());
-    assert_eq!(
-        from_file.last.result.expect("is parsed"),
-        (details, warnings)
-    );
+    assert!(told.details.minidump.is_some());
+    assert_eq!(from_file.last.result.expect("is parsed"), told);
     assert!(from_memory.last.seconds > 0.0);
     pool.stop().await;
-    let stopped = pool.parse(&filed).await;
+    let stopped = parse_after(0, &pool, &filed).await;
     assert!(matches!(stopped, Err(ParserUnavailable::Stopped)));
 }
 
@@ -187,7 +174,8 @@ async fn dumps_of_every_system_come_through() {
     let pool = ParserPool::start(settings());
     for system in dumps::System::ALL {
         let dump = dumps::crash(system, dumps::SMALL);
-        let (details, _) = parsed(&pool, &dump).await.last.result.expect("is parsed");
+        let told = parsed(&pool, &dump).await.last.result.expect("is parsed");
+        let details = told.details;
         let module = details.threads[1].frames[0].module.as_deref();
         assert!(module.is_some_and(|module| system.program().ends_with(module)));
     }
@@ -233,7 +221,7 @@ async fn a_panic_says_where() {
     let failure = fails(settings(), PANIC, Reason::ParserCrashed, 3).await;
     let said = format!("{failure:?}");
     assert!(said.contains("as the hook wants"), "{said}");
-    assert!(said.contains("parser_pool.rs"), "{said}");
+    assert!(said.contains("hooks/mod.rs"), "{said}");
 }
 
 async fn a_spinning_process_is_killed() {
@@ -262,8 +250,7 @@ async fn a_process_that_dies_early_blocks_nobody() {
         memory_bytes_max: 128 << 20,
         ..settings()
     };
-    let mut dump = DIE_UNREAD.to_vec();
-    dump.resize(256 << 20, 0);
+    let dump = vec![0; 256 << 20];
     fails(settings, &dump, Reason::ParserOutOfMemory, 3).await;
 }
 
@@ -280,15 +267,17 @@ async fn an_idle_death_costs_no_attempt() {
     // Dead is: all its threads have ended, and it is left for the pool to be waited for.
     let dead = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
     rustix::process::waitid(rustix::process::WaitId::Pid(pid), dead).expect("is a child");
-    let attempt = pool.attempt(&Content::from(whole())).await;
-    assert!(attempt.expect("the pool works").result.is_ok());
+    let after = parsed(&pool, &whole()).await;
+    assert!(after.last.result.is_ok(), "{after:?}");
+    assert_eq!(after.attempts, 1);
     pool.stop().await;
 }
 
-/// A parent that is killed cannot kill its workers; the end of their input must do.
-async fn a_worker_ends_with_its_parent_in_the_middle_of_a_dump() {
+/// A worker of ours, with nobody to look after it, that spins on its first dump.
+fn spinning_worker(time_max: Duration) -> (Child, ChildStdin) {
     let mut worker = std::process::Command::new(std::env::current_exe().expect("a path"))
         .args([WORKER_SUBCOMMAND, "1073741824"])
+        .arg(time_max.as_millis().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -298,11 +287,104 @@ async fn a_worker_ends_with_its_parent_in_the_middle_of_a_dump() {
         .write_all(&(SPIN.len() as u64).to_le_bytes())
         .expect("is read");
     input.write_all(SPIN).expect("is read");
-    // The hook says when it spins.
+    // First it says how it is confined; then the hook says that it spins.
     let mut output = worker.stdout.take().expect("is piped");
-    output.read_exact(&mut [0]).expect("the hook was reached");
+    let mut length = [0; 8];
+    output.read_exact(&mut length).expect("it has started");
+    let mut confinement = vec![0; u64::from_le_bytes(length) as usize + 1];
+    output
+        .read_exact(&mut confinement)
+        .expect("the hook was reached");
+    (worker, input)
+}
+
+/// A parent that is killed cannot kill its workers; the end of their input must do.
+async fn a_worker_ends_with_its_parent_in_the_middle_of_a_dump() {
+    let (mut worker, input) = spinning_worker(Duration::from_secs(60));
     drop(input);
     assert!(worker.wait().expect("ends").success());
+}
+
+/// A parent that is stopped, or starved, looks at no clock.
+async fn a_spinning_worker_ends_without_its_parents_doing() {
+    let (mut worker, _input) = spinning_worker(Duration::from_millis(1));
+    let status = worker.wait().expect("ends");
+    let out_of_time = rustix::process::Signal::XCPU.as_raw();
+    assert_eq!(status.signal(), Some(out_of_time), "{status}");
+}
+
+async fn a_dump_that_takes_too_long_is_told_in_part() {
+    let pool = ParserPool::start(ParserSettings {
+        time_max: SLOWNESS * 20,
+        ..settings()
+    });
+    let shape = dumps::Shape {
+        other_threads: 30,
+        ..dumps::SMALL
+    };
+    let mut dump = dumps::crash(dumps::System::Linux, shape);
+    dump.extend_from_slice(SLOW);
+    let answer = parsed(&pool, &dump).await;
+    assert_eq!(answer.attempts, 1, "{answer:?}");
+    let Told {
+        details,
+        warnings,
+        partial,
+    } = answer.last.result.expect("something is told");
+    let partial = partial.expect("not all of it");
+    assert_eq!(partial.reason, PartialReason::Timeout);
+    assert_eq!(partial.threads, 31);
+    assert!((1..31).contains(&partial.threads_walked), "{partial:?}");
+    assert!(warnings[0].contains("time ran out"), "{warnings:?}");
+    assert_eq!(details.threads.len(), 31);
+    let frames: Vec<usize> = details.threads.iter().map(|t| t.frames.len()).collect();
+    assert!(frames[1] > 1, "the crashed thread comes first: {frames:?}");
+    let last = &details.threads[30].frames[0];
+    assert_eq!(last.module.as_deref(), Some("editor"), "{last:?}");
+    let after = parsed(&pool, &whole()).await;
+    assert_eq!(after.last.result.expect("is parsed").partial, None);
+    pool.stop().await;
+}
+
+async fn a_worker_is_refused_all_but_parsing() {
+    let pool = ParserPool::start(settings());
+    let confinement = pool.confinement().await.expect("the pool works");
+    let answer = parsed(&pool, &hooked(TRESPASS)).await.last.result;
+    let said = answer.expect_err("the hook answers so").to_string();
+    assert_eq!(said.lines().count(), 7);
+    match &confinement.system_calls {
+        Protection::On => {
+            for line in said.lines() {
+                assert!(line.contains("Operation not permitted"), "{said}");
+            }
+        }
+        Protection::Off { why } => panic!("system calls are not filtered: {why}"),
+    }
+    pool.stop().await;
+}
+
+async fn an_overflowed_stack_says_so() {
+    let failure = fails(settings(), &hooked(OVERFLOW), Reason::ParserCrashed, 3).await;
+    let said = format!("{failure:?}");
+    assert!(said.contains("overflowed its stack"), "{said}");
+    assert!(said.contains("SIGABRT"), "{said}");
+}
+
+async fn attempts_of_earlier_lives_count() {
+    let pool = ParserPool::start(settings());
+    let third = parse_after(2, &pool, &Content::from(ABORT.to_vec())).await;
+    let third = third.expect("the pool works");
+    assert_eq!(third.attempts, 3);
+    let error = third.last.result.expect_err("fails").to_string();
+    assert!(error.contains("SIGABRT"), "{error}");
+    let fourth = parse_after(3, &pool, &Content::from(whole())).await;
+    let fourth = fourth.expect("the pool works");
+    assert_eq!(fourth.attempts, 3, "a fourth was not begun");
+    let error = fourth.last.result.expect_err("is not tried").to_string();
+    assert!(error.contains("each of 3 attempts"), "{error}");
+    let good = parse_after(2, &pool, &Content::from(whole())).await;
+    assert!(good.expect("the pool works").last.result.is_ok());
+    pool.stop().await;
 }
 
 async fn what_is_not_the_dumps_fault_is_not_held_against_it() {
@@ -311,8 +393,27 @@ async fn what_is_not_the_dumps_fault_is_not_held_against_it() {
         ..settings()
     });
     let dump = Content::from(whole());
-    let error = pool.parse(&dump).await.expect_err("no such program");
+    let begun = AtomicU32::new(0);
+    let attempts = Attempts::new(|| ready(begun.fetch_add(1, Ordering::Relaxed) + 1));
+    let error = pool.parse(&dump, &attempts).await;
+    let error = error.expect_err("no such program");
     assert!(matches!(error, ParserUnavailable::Start(_)), "{error}");
+    assert_eq!(begun.load(Ordering::Relaxed), 0);
+
+    let too_little = ParserSettings {
+        memory_bytes_max: 1 << 20,
+        ..settings()
+    };
+    let says_nothing = ParserSettings {
+        program: "/bin/true".into(),
+        ..settings()
+    };
+    for settings in [too_little, says_nothing] {
+        let pool = ParserPool::start(settings);
+        let error = pool.parse(&dump, &attempts).await.expect_err("no process");
+        assert!(matches!(error, ParserUnavailable::Silent(_)), "{error}");
+        assert_eq!(begun.load(Ordering::Relaxed), 0);
+    }
 
     let pool = ParserPool::start(settings());
     let mut lost = Content::default();
@@ -321,8 +422,12 @@ async fn what_is_not_the_dumps_fault_is_not_held_against_it() {
         offset: 0,
         bytes: 10,
     });
-    let error = pool.parse(&lost).await.expect_err("the file is empty");
-    assert!(matches!(error, ParserUnavailable::ReadDump(_)), "{error}");
+    for _ in 0..5 {
+        let error = pool.parse(&lost, &attempts).await;
+        let error = error.expect_err("the file is empty");
+        assert!(matches!(error, ParserUnavailable::ReadDump(_)), "{error}");
+    }
+    assert_eq!(begun.load(Ordering::Relaxed), 1, "none of them was made");
     assert!(parsed(&pool, &whole()).await.last.result.is_ok());
     pool.stop().await;
 }

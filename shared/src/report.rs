@@ -238,6 +238,30 @@ pub struct Processing {
     /// When the stored dump was parsed for it; absent when the crash has not been processed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reprocessed_at: Option<Timestamp>,
+    /// What is absent although the dump has it; `None` when the report is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<Partial>,
+}
+
+/// A report that tells only part of its dump.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Partial {
+    /// Why.
+    pub reason: PartialReason,
+    /// How long the parser had worked when it stopped.
+    pub seconds: f64,
+    /// Threads whose stacks were walked; the others have the one frame that their registers give.
+    pub threads_walked: usize,
+    /// Threads in the dump.
+    pub threads: usize,
+}
+
+/// Why a report is partial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartialReason {
+    /// The parser ran out of time.
+    Timeout,
 }
 
 /// JSON text that goes through as it is: it is written out without being taken apart. Equal when the texts are.

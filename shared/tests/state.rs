@@ -18,7 +18,7 @@ use shared::limits;
 use shared::metrics::Metrics;
 use shared::outcome::{Failure, Outcome, Reason, Verdict};
 use shared::readiness::{Need, Part, Readiness};
-use shared::state::{AcceptedNote, EventStatus, Finished, State};
+use shared::state::{AcceptedNote, AttemptId, EventStatus, Finished, State};
 use state::redis_server::{self, RedisServer};
 use state::sharing::{
     a_refusal_takes_nothing_and_says_how_long_to_wait,
@@ -186,25 +186,22 @@ async fn the_first_outcome_stands(store: Store) {
 async fn attempts_count_until_the_outcome(store: Store) {
     let event = EventId::random();
     for attempt in 1..=3 {
-        assert_eq!(
-            store.state.begin_attempt(event).await.expect("begins"),
-            attempt
-        );
+        assert_eq!(begun(&store, event).await, attempt);
     }
-    assert_eq!(
-        store
-            .state
-            .begin_attempt(EventId::random())
-            .await
-            .expect("begins"),
-        1
-    );
+    assert_eq!(begun(&store, EventId::random()).await, 1);
     store
         .state
         .finish(&[outcome(event, failed())])
         .await
         .expect("records");
-    assert_eq!(store.state.begin_attempt(event).await.expect("begins"), 1);
+    assert_eq!(begun(&store, event).await, 1);
+}
+
+/// Begins another attempt.
+async fn begun(store: &Store, event: EventId) -> u32 {
+    let attempt = AttemptId::random();
+    let begun = store.state.begin_attempt(event, attempt).await;
+    begun.expect("begins")
 }
 
 async fn a_project_keeps_its_key(store: Store) {
@@ -356,7 +353,7 @@ async fn the_ledger_is_exact(store: &Store, steps: &[Step]) -> Result<(), TestCa
             Step::Attempt(event) => {
                 store
                     .state
-                    .begin_attempt(events[event])
+                    .begin_attempt(events[event], AttemptId::random())
                     .await
                     .expect("begins");
             }
@@ -475,7 +472,11 @@ async fn redis_forgets_outcomes_in_time_and_open_events_never() {
     let [open, done] = [EventId::random(), EventId::random()];
     store.state.note_accepted(note(open));
     store.state.flush().await.expect("flushes");
-    store.state.begin_attempt(open).await.expect("begins");
+    let attempt = AttemptId::random();
+    for _ in 0..2 {
+        let begun = store.state.begin_attempt(open, attempt).await;
+        assert_eq!(begun.expect("begins"), 1, "told twice, counted once");
+    }
     store
         .state
         .finish(&[outcome(done, Verdict::Processed)])

@@ -114,6 +114,17 @@ pub fn unique() -> Vec<u8> {
     sized(small().len() + 4096, seed)
 }
 
+/// A dump nobody else sends, that ends with a hook for [`crate::environment::hooked_binary`].
+pub fn hooked(hook: &str) -> Vec<u8> {
+    with_hook(unique(), hook)
+}
+
+/// `dump`, and a hook behind it.
+pub fn with_hook(mut dump: Vec<u8>, hook: &str) -> Vec<u8> {
+    dump.extend_from_slice(format!("hook: {hook}").as_bytes());
+    dump
+}
+
 /// A header that passes for a minidump's, with a stream directory far outside the file.
 pub fn header_only() -> Vec<u8> {
     let mut header = Vec::new();

@@ -28,6 +28,11 @@ pub fn binary() -> PathBuf {
     PathBuf::from(required(BINARY))
 }
 
+/// The same program with parser processes that obey hooks in a dump; see `processor/tests/hooks`.
+pub fn hooked_binary() -> PathBuf {
+    binary().with_file_name("hooked-crashferry")
+}
+
 /// Address of the shared broker.
 pub fn kafka() -> String {
     required(KAFKA)

@@ -94,11 +94,29 @@ impl Process {
 
     /// Stops the children of the process in place (SIGSTOP) and says how many there are. They die with it.
     pub fn freeze_children(&mut self) -> usize {
+        let children = self.children();
+        for child in &children {
+            kill_process(*child, Signal::STOP).expect("a child can be stopped");
+            self.frozen.push(*child);
+        }
+        children.len()
+    }
+
+    /// Kills the children of the process (SIGKILL).
+    pub fn kill_children(&self) {
+        for child in self.children() {
+            // It may have ended since.
+            kill_process(child, Signal::KILL).ok();
+        }
+    }
+
+    fn children(&self) -> Vec<Pid> {
         let tasks = format!("/proc/{}/task", self.id());
         let tasks = fs::read_dir(&tasks).unwrap_or_else(|error| panic!("{tasks}: {error}"));
-        let children: Vec<i32> = tasks
+        let lists = tasks
             .flatten()
-            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+            .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        let children: Vec<i32> = lists
             .flat_map(|list| {
                 let numbers = list.split_whitespace().map(str::parse);
                 numbers
@@ -106,12 +124,7 @@ impl Process {
                     .collect::<Vec<_>>()
             })
             .collect();
-        for child in &children {
-            let pid = Pid::from_raw(*child).expect("a process id");
-            kill_process(pid, Signal::STOP).expect("a child can be stopped");
-            self.frozen.push(pid);
-        }
-        children.len()
+        children.into_iter().filter_map(Pid::from_raw).collect()
     }
 
     /// The exit status, when the process has ended.
@@ -119,16 +132,25 @@ impl Process {
         self.child.try_wait().expect("a child can be asked")
     }
 
+    /// The resident memory now, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
     /// The largest resident memory so far, in bytes.
     pub fn memory_peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))
             .unwrap_or_else(|error| panic!("{} is not running: {error}", self.name));
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("/proc/…/status has VmHWM");
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_else(|| panic!("/proc/…/status has {name}"));
         let kib = line.trim().trim_end_matches(" kB").trim();
-        kib.parse::<u64>().expect("VmHWM is a number of kB") * 1024
+        kib.parse::<u64>().expect("a number of kB") * 1024
     }
 
     /// Everything the process has written so far.

@@ -7,12 +7,14 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use shared::content::Content;
 use shared::report::RawJson;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
+use super::confine::Confinement;
 use super::worker::{Answer, WORKER_SUBCOMMAND};
 
 /// What a process is called in lists of processes.
@@ -23,8 +25,9 @@ const FILE_PIECE_BYTES: usize = 256 << 10;
 const FILE_PIECES_AHEAD_MAX: usize = 2;
 /// Bytes kept of what a process writes to standard error: the end of it.
 const STDERR_TAIL_BYTES_MAX: usize = 4096;
-/// An answer longer than this is a broken process.
-const ANSWER_BYTES_MAX: u64 = 512 << 20;
+/// A part of an answer that is longer than this is a broken process's. The parser's own bounds keep threads and frames
+/// under a fifth of it.
+const ANSWER_BYTES_MAX: u64 = 128 << 20;
 /// What is set aside for an answer before its bytes come.
 const ANSWER_RESERVE_BYTES_MAX: u64 = 1 << 20;
 /// A process that closed its pipes, or whose standard input was closed, ends within this time or is killed.
@@ -51,12 +54,18 @@ pub(super) enum ExchangeError {
 }
 
 impl ParserProcess {
-    /// Starts `program` as a worker. It gets no environment: settings may hold secrets.
-    pub(super) fn start(program: &Path, memory_bytes_max: u64) -> io::Result<Self> {
+    /// Starts `program` as a worker that may take so much memory, and so much time for a dump. It gets no environment:
+    /// settings may hold secrets.
+    pub(super) fn start(
+        program: &Path,
+        memory_bytes_max: u64,
+        time_max: Duration,
+    ) -> io::Result<Self> {
         let mut child = Command::new(program)
             .arg0(PROCESS_NAME)
             .arg(WORKER_SUBCOMMAND)
             .arg(memory_bytes_max.to_string())
+            .arg(time_max.as_millis().to_string())
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -88,6 +97,11 @@ impl ParserProcess {
     /// Whether it still runs.
     pub(super) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// How it is confined: the first thing it says. After an error the process is of no more use.
+    pub(super) async fn confinement(&mut self) -> Result<Confinement, ExchangeError> {
+        read_json(&receive_part(&mut self.stdout).await?)
     }
 
     /// Sends a dump and takes the answer. After an error the process is of no more use.
@@ -190,11 +204,15 @@ async fn write(stdin: &mut ChildStdin, bytes: &[u8]) -> Result<(), ExchangeError
     stdin.write_all(bytes).await.map_err(ExchangeError::Pipe)
 }
 
+fn read_json<T: DeserializeOwned>(part: &[u8]) -> Result<T, ExchangeError> {
+    serde_json::from_slice(part)
+        .map_err(|error| ExchangeError::Protocol(format!("expected an answer: {error}")))
+}
+
 async fn receive(stdout: &mut ChildStdout) -> Result<Answer, ExchangeError> {
     let head = receive_part(stdout).await?;
     let minidump = receive_part(stdout).await?;
-    let mut answer: Answer = serde_json::from_slice(&head)
-        .map_err(|error| ExchangeError::Protocol(format!("expected an answer: {error}")))?;
+    let mut answer: Answer = read_json(&head)?;
     if let Answer::Parsed { details, .. } = &mut answer {
         let text = String::from_utf8(minidump)
             .map_err(|error| ExchangeError::Protocol(format!("expected JSON: {error}")))?;

@@ -1,8 +1,10 @@
 //! The bytes of a minidump -> what the report says of it, by rust-minidump. Runs in the worker process only.
 
 mod json;
+mod walk;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use minidump::{
     Minidump, MinidumpAnnotation, MinidumpCrashpadInfo, MinidumpException, MinidumpModule,
@@ -12,12 +14,16 @@ use minidump_processor::{ProcessError, ProcessState};
 use minidump_unwind::{
     CallStack, CallStackInfo, FrameTrust, MultiSymbolProvider, StackFrame, SymbolProvider,
 };
-use shared::report::{Cpu, Crash, CrashDetails, Frame, Module, Os, Process, Symbols, Thread};
+use shared::report::{
+    Cpu, Crash, CrashDetails, Frame, Module, Os, Partial, PartialReason, Process, Symbols, Thread,
+};
 
 use crate::signature::signature;
 
-/// Frames kept of one thread: an overflowed stack has hundreds of thousands, all alike.
-const FRAMES_PER_THREAD_MAX: usize = 1024;
+use walk::{FRAMES_MAX, FRAMES_PER_THREAD_MAX, Gate, THREADS_MAX, Walk};
+
+/// Modules kept: a browser has some three hundred, a large game under a thousand.
+const MODULES_MAX: usize = 4096;
 /// Annotations that name the kind of process: Chromium's and Electron's.
 const PROCESS_TYPE_ANNOTATIONS: [&str; 2] = ["ptype", "process_type"];
 /// Where Crashpad puts the annotations that have no name of their own.
@@ -30,6 +36,8 @@ pub struct ParsedDump {
     pub details: CrashDetails,
     /// What was odd.
     pub warnings: Vec<String>,
+    /// What is absent because time ran out.
+    pub partial: Option<Partial>,
     /// rust-minidump's own JSON.
     pub json: Vec<u8>,
 }
@@ -48,7 +56,7 @@ pub fn symbol_provider() -> impl SymbolProvider + Sync {
     MultiSymbolProvider::new()
 }
 
-/// Reads a dump and walks its stacks.
+/// Reads a dump and walks its stacks until `deadline`; what was not walked by then is absent, and said to be.
 ///
 /// # Errors
 /// [`Unreadable`] when the header, the stream directory, the system information or the thread list cannot be read;
@@ -56,13 +64,23 @@ pub fn symbol_provider() -> impl SymbolProvider + Sync {
 pub async fn parse(
     dump: &[u8],
     symbols: &(impl SymbolProvider + Sync),
+    deadline: Instant,
 ) -> Result<ParsedDump, Unreadable> {
+    let begun = Instant::now();
     let container = Minidump::read(dump).map_err(|error| unreadable_container(dump, &error))?;
-    let mut state = minidump_processor::process_minidump(&container, symbols)
-        .await
-        .map_err(|error| unreadable_streams(dump, &error))?;
+    let gate = Gate::new(symbols);
+    let mut state =
+        walk::unwalked(&container, &gate).map_err(|error| unreadable_streams(dump, &error))?;
+    let walk = walk::walk(&container, &mut state, &gate, deadline).await;
     let mut warnings = Vec::new();
-    cap_frames(&mut state, &mut warnings);
+    let partial = walk.out_of_time.then(|| Partial {
+        reason: PartialReason::Timeout,
+        seconds: begun.elapsed().as_secs_f64(),
+        threads_walked: walk.walked,
+        threads: state.threads.len(),
+    });
+    note_bounds(&walk, partial.as_ref(), &mut warnings);
+    cap_lists(&mut state, &mut warnings);
     note_damage(&container, &state, &mut warnings);
     let annotations = annotations(&container, &mut warnings);
     let json = json::to_json(&mut state).map_err(|error| Unreadable {
@@ -73,6 +91,7 @@ pub async fn parse(
     Ok(ParsedDump {
         details,
         warnings,
+        partial,
         json,
     })
 }
@@ -82,7 +101,7 @@ fn details(state: &ProcessState, annotations: BTreeMap<String, String>) -> Crash
     let uptime = state
         .process_create_time
         .and_then(|start| state.time.duration_since(start).ok());
-    let mut modules: Vec<&MinidumpModule> = state.modules.iter().collect();
+    let mut modules: Vec<&MinidumpModule> = state.modules.iter().take(MODULES_MAX).collect();
     modules.sort_by_key(|module| module.base_address());
     CrashDetails {
         os: Some(Os {
@@ -225,16 +244,48 @@ fn annotations<'a>(
     all
 }
 
-fn cap_frames(state: &mut ProcessState, warnings: &mut Vec<String>) {
-    for stack in &mut state.threads {
-        let found = stack.frames.len();
-        if found > FRAMES_PER_THREAD_MAX {
-            stack.frames.truncate(FRAMES_PER_THREAD_MAX);
-            warnings.push(format!(
-                "thread {} has {found} frames: only the innermost {FRAMES_PER_THREAD_MAX} are kept",
-                stack.thread_id
-            ));
+/// Says what walking left out.
+fn note_bounds(walk: &Walk, partial: Option<&Partial>, warnings: &mut Vec<String>) {
+    let Walk { deep, over, .. } = walk;
+    for id in deep {
+        warnings.push(format!(
+            "thread {id} has more than {FRAMES_PER_THREAD_MAX} frames: only the innermost are kept"
+        ));
+    }
+    if *over > 0 {
+        warnings.push(format!(
+            "the dump has more than {FRAMES_MAX} frames: {over} threads are cut short"
+        ));
+    }
+    if let Some(partial) = partial {
+        warnings.push(format!(
+            "time ran out after {:.1} s: the stacks of {} of {} threads are walked",
+            partial.seconds, partial.threads_walked, partial.threads
+        ));
+    }
+}
+
+/// Keeps the first threads and modules, and the thread that crashed in any case.
+fn cap_lists(state: &mut ProcessState, warnings: &mut Vec<String>) {
+    let found = state.threads.len();
+    if found > THREADS_MAX {
+        if let Some(crashed) = state
+            .requesting_thread
+            .filter(|index| *index >= THREADS_MAX)
+        {
+            state.threads.swap(THREADS_MAX - 1, crashed);
+            state.requesting_thread = Some(THREADS_MAX - 1);
         }
+        state.threads.truncate(THREADS_MAX);
+        warnings.push(format!(
+            "the dump has {found} threads: only {THREADS_MAX} are kept"
+        ));
+    }
+    let found = state.modules.iter().count();
+    if found > MODULES_MAX {
+        warnings.push(format!(
+            "the dump has {found} modules: only {MODULES_MAX} are kept"
+        ));
     }
 }
 

@@ -1,24 +1,28 @@
 //! The pool: as many parser processes as may run at once, started when wanted, used again, replaced when they die.
 
+use std::future::Future;
 use std::io;
 use std::num::NonZeroUsize;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustix::process::Signal;
 use shared::config::ProcessorConfig;
 use shared::content::Content;
-use shared::outcome::Failure;
-use shared::report::CrashDetails;
 use tokio::sync::Semaphore;
 
+use super::attempts::{Attempt, AttemptError, Attempts, Parsed, told, used_up};
 use super::child::{ExchangeError, ParserProcess};
-use super::worker::Answer;
+use super::confine::Confinement;
 
 /// A process is replaced after so many dumps, so that what leaks or fragments in it never adds up.
 const DUMPS_PER_PROCESS_MAX: u32 = 1000;
+/// A process that was started says how it is confined within this time.
+const START_TIME_MAX: Duration = Duration::from_secs(10);
 /// What the standard library prints before it aborts for lack of memory: `memory allocation of 123 bytes failed`.
 const OUT_OF_MEMORY_START: &str = "memory allocation of ";
 const OUT_OF_MEMORY_END: &str = " bytes failed";
@@ -76,79 +80,6 @@ pub struct ParserPool {
     idle: Mutex<Vec<ParserProcess>>,
 }
 
-/// A dump's parsing, with all its attempts.
-#[derive(Debug)]
-pub struct Parsed {
-    /// How often it was begun; at least 1.
-    pub attempts: u32,
-    /// The last attempt.
-    pub last: Attempt,
-}
-
-/// One attempt at a dump.
-#[derive(Debug)]
-pub struct Attempt {
-    /// When a process took it up.
-    pub started_at: Timestamp,
-    /// How long that process had it.
-    pub seconds: f64,
-    /// What the dump told and what was odd about it, or why it told nothing.
-    pub result: Result<(CrashDetails, Vec<String>), AttemptError>,
-}
-
-/// Why an attempt at a dump told nothing. The cause lies in the dump, or may.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum AttemptError {
-    /// It cannot be read.
-    #[error("{error}")]
-    Unreadable {
-        /// What was expected and what was found.
-        error: String,
-    },
-    /// The process died.
-    #[error("{error}")]
-    Crashed {
-        /// How, and the end of what it wrote to standard error.
-        error: String,
-    },
-    /// The process did not answer in time, and was killed.
-    #[error("no answer within {limit:?}")]
-    TimedOut {
-        /// The time it had.
-        limit: Duration,
-    },
-    /// The process wanted more memory than it may have, and died.
-    #[error("more than {limit_bytes} bytes of memory wanted")]
-    OutOfMemory {
-        /// What it may have.
-        limit_bytes: u64,
-    },
-}
-
-impl AttemptError {
-    /// Whether another attempt may end otherwise.
-    #[must_use]
-    pub fn may_be_tried_again(&self) -> bool {
-        match self {
-            Self::Unreadable { .. } => false,
-            Self::Crashed { .. } | Self::TimedOut { .. } | Self::OutOfMemory { .. } => true,
-        }
-    }
-}
-
-impl From<AttemptError> for Failure {
-    fn from(error: AttemptError) -> Self {
-        match error {
-            AttemptError::Unreadable { error } => Self::UnreadableMinidump { error },
-            AttemptError::Crashed { error } => Self::ParserCrashed { error },
-            AttemptError::TimedOut { limit } => Self::ParserTimeout {
-                limit_seconds: limit.as_secs_f64(),
-            },
-            AttemptError::OutOfMemory { limit_bytes } => Self::ParserOutOfMemory { limit_bytes },
-        }
-    }
-}
-
 /// The dump was not tried, for a reason that is not its own: try again later, and do not hold it against the dump.
 #[derive(Debug, thiserror::Error)]
 pub enum ParserUnavailable {
@@ -158,6 +89,9 @@ pub enum ParserUnavailable {
     /// The dump's bytes cannot be read where they are kept.
     #[error("the dump's bytes cannot be read: {0}")]
     ReadDump(io::Error),
+    /// A process that was just started does not say that it is there.
+    #[error("a parser process does not start as it should: {0}")]
+    Silent(String),
     /// The pool was stopped.
     #[error("the parser pool was stopped")]
     Stopped,
@@ -174,35 +108,70 @@ impl ParserPool {
         }
     }
 
-    /// Parses a dump, with a fresh process for each attempt after one that died, [`ParserSettings::attempts_max`] times
-    /// at most. Dropping the future kills the process at work.
+    /// Attempts at a dump at most.
+    #[must_use]
+    pub fn attempts_max(&self) -> u32 {
+        self.settings.attempts_max
+    }
+
+    /// Starts a process and says how it is confined; it stays for a dump.
     ///
     /// # Errors
-    /// [`ParserUnavailable`] when the dump could not be tried.
-    pub async fn parse(&self, dump: &Content) -> Result<Parsed, ParserUnavailable> {
-        let mut attempts = 0;
+    /// [`ParserUnavailable`] when there is no process that would parse.
+    pub async fn confinement(&self) -> Result<Confinement, ParserUnavailable> {
+        let permit = self.permits.acquire().await;
+        let _permit = permit.map_err(|_| ParserUnavailable::Stopped)?;
+        let (process, confinement) = self.new_process().await?;
+        self.keep(process).await;
+        Ok(confinement)
+    }
+
+    /// Parses a dump, with a fresh process for each attempt after one that died, [`ParserSettings::attempts_max`] times
+    /// at most. An attempt is counted when its process is there and before it gets the dump: so whatever dies of the
+    /// dump, this process included, has been counted. Dropping the future kills the process at work.
+    ///
+    /// # Errors
+    /// [`ParserUnavailable`] when the dump could not be tried. Give the same `attempts` again then.
+    pub async fn parse<B, F>(
+        &self,
+        dump: &Content,
+        attempts: &Attempts<B>,
+    ) -> Result<Parsed, ParserUnavailable>
+    where
+        B: Fn() -> F,
+        F: Future<Output = u32>,
+    {
         loop {
-            let last = self.attempt(dump).await?;
-            attempts += 1;
+            let permit = self.permits.acquire().await;
+            let permit = permit.map_err(|_| ParserUnavailable::Stopped)?;
+            let process = self.idle_or_new().await?;
+            let begun = attempts.begin().await;
+            if begun > self.settings.attempts_max {
+                self.keep(process).await;
+                return Ok(used_up(begun - 1));
+            }
+            let last = self.attempt(process, dump).await?;
+            attempts.end();
+            drop(permit);
             match &last.result {
-                Err(error)
-                    if error.may_be_tried_again() && attempts < self.settings.attempts_max =>
-                {
-                    tracing::warn!(attempts, %error, "a parser process failed; trying again");
+                Err(error) if error.may_be_tried_again() && begun < self.settings.attempts_max => {
+                    tracing::warn!(attempts = begun, %error, "a parser process failed; trying again");
                 }
-                Ok(_) | Err(_) => return Ok(Parsed { attempts, last }),
+                Ok(_) | Err(_) => {
+                    return Ok(Parsed {
+                        attempts: begun,
+                        last,
+                    });
+                }
             }
         }
     }
 
-    /// Tries a dump once: for those who count attempts themselves, across restarts.
-    ///
-    /// # Errors
-    /// [`ParserUnavailable`] when the dump could not be tried.
-    pub async fn attempt(&self, dump: &Content) -> Result<Attempt, ParserUnavailable> {
-        let permit = self.permits.acquire().await;
-        let _permit = permit.map_err(|_| ParserUnavailable::Stopped)?;
-        let mut process = self.idle_or_new().map_err(ParserUnavailable::Start)?;
+    async fn attempt(
+        &self,
+        mut process: ParserProcess,
+        dump: &Content,
+    ) -> Result<Attempt, ParserUnavailable> {
         let started_at = Timestamp::now();
         let clock = Instant::now();
         let exchange = process.exchange(dump);
@@ -211,10 +180,7 @@ impl ParserPool {
         let result = match answer {
             Ok(Ok(answer)) => {
                 self.keep(process).await;
-                match answer {
-                    Answer::Parsed { details, warnings } => Ok((*details, warnings)),
-                    Answer::Unreadable { error } => Err(AttemptError::Unreadable { error }),
-                }
+                told(answer)
             }
             Ok(Err(ExchangeError::Pipe(error))) => Err(self.explain_death(process, &error).await),
             Ok(Err(ExchangeError::Protocol(error))) => {
@@ -227,9 +193,7 @@ impl ParserPool {
             }
             Err(_) => {
                 process.kill().await;
-                Err(AttemptError::TimedOut {
-                    limit: self.settings.time_max,
-                })
+                Err(self.out_of_time())
             }
         };
         Ok(Attempt {
@@ -248,14 +212,43 @@ impl ParserPool {
     }
 
     /// An idle process that is alive, the last used first so that surplus ones are not kept warm; else a new one.
-    fn idle_or_new(&self) -> io::Result<ParserProcess> {
+    async fn idle_or_new(&self) -> Result<ParserProcess, ParserUnavailable> {
         while let Some(mut process) = self.take_idle() {
             if process.is_alive() {
                 return Ok(process);
             }
             tracing::warn!("a parser process died idle");
         }
-        ParserProcess::start(&self.settings.program, self.settings.memory_bytes_max)
+        let (process, _) = self.new_process().await?;
+        Ok(process)
+    }
+
+    /// A process that has started in full: if it cannot, no dump is to blame.
+    async fn new_process(&self) -> Result<(ParserProcess, Confinement), ParserUnavailable> {
+        let ParserSettings {
+            program,
+            memory_bytes_max,
+            time_max,
+            ..
+        } = &self.settings;
+        let process = ParserProcess::start(program, *memory_bytes_max, *time_max);
+        let mut process = process.map_err(ParserUnavailable::Start)?;
+        let said = tokio::time::timeout(START_TIME_MAX, process.confinement()).await;
+        let why = match said {
+            Ok(Ok(confinement)) => return Ok((process, confinement)),
+            Ok(Err(ExchangeError::Pipe(error) | ExchangeError::ReadDump(error))) => {
+                self.explain_death(process, &error).await.to_string()
+            }
+            Ok(Err(ExchangeError::Protocol(error))) => {
+                process.kill().await;
+                error
+            }
+            Err(_) => {
+                process.kill().await;
+                format!("no word within {START_TIME_MAX:?}")
+            }
+        };
+        Err(ParserUnavailable::Silent(why))
     }
 
     fn take_idle(&self) -> Option<ParserProcess> {
@@ -276,6 +269,12 @@ impl ParserPool {
         }
     }
 
+    fn out_of_time(&self) -> AttemptError {
+        AttemptError::TimedOut {
+            limit: self.settings.time_max,
+        }
+    }
+
     async fn explain_death(&self, process: ParserProcess, pipe: &io::Error) -> AttemptError {
         let (status, stderr) = process.post_mortem().await;
         if is_out_of_memory(&stderr) {
@@ -284,6 +283,9 @@ impl ParserPool {
             };
         }
         let ended = match status {
+            Ok(status) if status.signal() == Some(Signal::XCPU.as_raw()) => {
+                return self.out_of_time();
+            }
             Ok(status) => describe(status),
             Err(error) => format!("the parser process is gone ({pipe}; {error})"),
         };
@@ -318,18 +320,5 @@ mod tests {
         ));
         assert!(!is_out_of_memory("thread 'parser' panicked at memory"));
         assert!(!is_out_of_memory(""));
-    }
-
-    #[test]
-    fn only_what_may_end_otherwise_is_tried_again() {
-        let unreadable = AttemptError::Unreadable { error: "x".into() };
-        assert!(!unreadable.may_be_tried_again());
-        let limit_bytes = 7;
-        let starved = AttemptError::OutOfMemory { limit_bytes };
-        assert!(starved.may_be_tried_again());
-        assert_eq!(
-            Failure::from(starved),
-            Failure::ParserOutOfMemory { limit_bytes }
-        );
     }
 }

@@ -27,6 +27,7 @@ fn processing() -> Processing {
         warnings: vec!["the dump is odd".into()],
         revision: None,
         reprocessed_at: None,
+        partial: None,
     }
 }
 

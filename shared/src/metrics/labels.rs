@@ -152,6 +152,7 @@ label_sets! {
     EnvelopeItemLabels { kind: Name }
     DeadLetterLabels { reason: Name }
     PartLabels { part: Name }
+    ProtectionLabels { protection: Name }
     PartitionLabels { partition: i32 }
     OutcomeLabels { outcome: OutcomeName, reason: Option<Reason> }
     StageLabels { stage: Stage }

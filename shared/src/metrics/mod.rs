@@ -152,6 +152,10 @@ metric_set! {
     parse_duration_seconds: Histogram = seconds();
     "Dumps handed to a parser process, repeats included"
     parser_attempts: Counter = Counter::default();
+    "Reports that tell only part of their dump, because time ran out"
+    partial_reports: Counter = Counter::default();
+    "Whether parser processes have each protection that the system may lack: 1 or 0"
+    parser_protected: Family<ProtectionLabels, Gauge> = Family::default();
     "Outcomes told, by outcome and reason"
     outcomes: Family<OutcomeLabels, Counter> = Family::default();
     "Times that retention removed records before they were read"
@@ -295,6 +299,14 @@ impl MetricSet {
         self.outcomes
             .get_or_create(&OutcomeLabels { outcome, reason })
             .inc();
+    }
+
+    /// Shows whether parser processes have a protection; `protection` is a name from the processor's closed set.
+    pub fn show_protection(&self, protection: &'static str, on: bool) {
+        let protection = Name(protection);
+        self.parser_protected
+            .get_or_create(&ProtectionLabels { protection })
+            .set(i64::from(on));
     }
 
     /// Counts a dead letter; `reason` is a name from the processor's closed set.

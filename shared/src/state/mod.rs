@@ -14,11 +14,13 @@ mod store;
 mod stored;
 mod watch;
 
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 pub use self::keys::{KeyPut, KeyRecord};
 pub use self::outcomes::{OutcomePage, OutcomesAfter};
@@ -89,6 +91,24 @@ pub enum Finished {
     First,
     /// The event had this one already, and keeps it. It may be the same one, recorded by a try whose answer was lost.
     Already(Outcome),
+}
+
+/// One attempt at an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AttemptId(Uuid);
+
+impl AttemptId {
+    /// A new attempt.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.simple().fmt(f)
+    }
 }
 
 /// A handle on the state store; clones share it.
@@ -200,13 +220,18 @@ impl State {
         self.counted(StateOperation::Ledger, self.0.store.ledger().await)
     }
 
-    /// Counts a try at an event before it is made, and says which one it is, from 1. The outcome ends the count.
+    /// Counts an attempt at an event before it is made, and says how many there are with it. The outcome ends the count.
+    /// May be repeated: an attempt counts once.
     ///
     /// # Errors
-    /// [`StateError`]; the try may have been counted.
-    pub async fn begin_attempt(&self, event: EventId) -> Result<u32, StateError> {
-        let attempt = self.0.store.begin_attempt(event).await;
-        self.counted(StateOperation::Attempt, attempt)
+    /// [`StateError`]; the attempt may have been counted.
+    pub async fn begin_attempt(
+        &self,
+        event: EventId,
+        attempt: AttemptId,
+    ) -> Result<u32, StateError> {
+        let attempts = self.0.store.begin_attempt(event, attempt).await;
+        self.counted(StateOperation::Attempt, attempts)
     }
 
     /// The key that was made for a project when this was first asked.

@@ -8,7 +8,7 @@ use super::keys::PutMode;
 use super::redis::Redis;
 use super::sqlite::Sqlite;
 use super::{
-    AcceptedNote, Claim, Claimed, EventStatus, Finished, KeyPut, KeyRecord, OutcomePage,
+    AcceptedNote, AttemptId, Claim, Claimed, EventStatus, Finished, KeyPut, KeyRecord, OutcomePage,
     OutcomesAfter, QuotaVerdict, RememberedUpload, StateError,
 };
 use crate::id::{EventId, ProjectId, PublicKey};
@@ -68,8 +68,12 @@ impl Store {
         on_store!(self, ledger())
     }
 
-    pub(super) async fn begin_attempt(&self, event: EventId) -> Result<u32, StateError> {
-        on_store!(self, begin_attempt(event))
+    pub(super) async fn begin_attempt(
+        &self,
+        event: EventId,
+        attempt: AttemptId,
+    ) -> Result<u32, StateError> {
+        on_store!(self, begin_attempt(event, attempt))
     }
 
     pub(super) async fn project_key(&self, project: ProjectId) -> Result<PublicKey, StateError> {

@@ -18,6 +18,7 @@ pub struct Plan {
     /// Variables of the relay's environment, which win over the settings.
     relay_variables: Vec<(String, String)>,
     descriptors: Option<u32>,
+    hooked: bool,
     two_relays: bool,
     processors: usize,
 }
@@ -39,6 +40,7 @@ impl Plan {
             split: None,
             relay_variables: Vec::new(),
             descriptors: None,
+            hooked: false,
             two_relays: false,
             processors: 1,
         }
@@ -56,6 +58,7 @@ impl Plan {
             }),
             relay_variables: Vec::new(),
             descriptors: None,
+            hooked: false,
             two_relays: false,
             processors: 1,
         }
@@ -76,6 +79,12 @@ impl Plan {
     /// The most files each role may have open.
     pub fn descriptors(mut self, descriptors: u32) -> Self {
         self.descriptors = Some(descriptors);
+        self
+    }
+
+    /// Every role runs the program whose parser processes obey hooks in a dump.
+    pub fn hooked(mut self) -> Self {
+        self.hooked = true;
         self
     }
 
@@ -166,6 +175,9 @@ impl Plan {
         }
         for role in &mut stack.roles {
             role.descriptors = self.descriptors;
+            if self.hooked {
+                role.program = environment::hooked_binary();
+            }
         }
         stack
     }

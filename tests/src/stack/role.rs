@@ -24,6 +24,7 @@ pub struct Role {
     environment: Vec<(String, String)>,
     data: PathBuf,
     pub(super) descriptors: Option<u32>,
+    pub(super) program: PathBuf,
     log: PathBuf,
     process: Option<Process>,
 }
@@ -55,6 +56,7 @@ impl Role {
             admin,
             data,
             descriptors: None,
+            program: environment::binary(),
             log: dir.join(format!("{name}.log")),
             process: None,
         }
@@ -136,7 +138,7 @@ impl Role {
 
     /// Starts the role without waiting.
     pub fn launch(&mut self) {
-        let mut program = environment::binary();
+        let mut program = self.program.clone();
         let mut arguments = self.arguments.clone();
         if let Some(descriptors) = self.descriptors {
             let limit = format!("--nofile={descriptors}:{descriptors}");
@@ -188,6 +190,11 @@ impl Role {
     /// Everything the role has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The resident memory of the running process now, in bytes.
+    pub fn memory_bytes(&mut self) -> u64 {
+        self.running().memory_bytes()
     }
 
     /// The largest resident memory of the running process, in bytes.

@@ -19,7 +19,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{file_name, trust};
+use super::{MODULES_MAX, file_name, trust};
 
 /// The JSON of `print_json`, compact. `state` is as before afterwards.
 ///
@@ -244,7 +244,7 @@ struct Modules<'a> {
 
 impl Serialize for Modules<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let modules = self.state.modules.iter();
+        let modules = self.state.modules.iter().take(MODULES_MAX);
         serializer.collect_seq(modules.map(|module| {
             Module::new(
                 module,

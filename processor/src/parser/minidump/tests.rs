@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 use shared::report::RawJson;
 
@@ -12,7 +14,11 @@ fn read(dump: &[u8]) -> Result<ParsedDump, Unreadable> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    runtime.block_on(parse(dump, &symbol_provider()))
+    runtime.block_on(parse(dump, &symbol_provider(), later()))
+}
+
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs(60)
 }
 
 #[test]
@@ -92,7 +98,7 @@ fn annotations_are_those_crashpad_itself_would_send() {
     assert_eq!(parsed.details.process.kind.as_deref(), Some("renderer"));
 }
 
-/// Our JSON and the library's, of the same dump.
+/// Our JSON of our walk, and the library's JSON of its own walk, of the same dump.
 fn both_json(dump: &[u8]) -> Option<[serde_json::Value; 2]> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -100,9 +106,13 @@ fn both_json(dump: &[u8]) -> Option<[serde_json::Value; 2]> {
     let container = Minidump::read(dump).ok()?;
     let symbols = symbol_provider();
     let process = minidump_processor::process_minidump(&container, &symbols);
-    let mut state = runtime.block_on(process).ok()?;
+    let state = runtime.block_on(process).ok()?;
     let mut theirs = Vec::new();
     state.print_json(&mut theirs, false).expect("is written");
+    let gate = Gate::new(&symbols);
+    let mut state = walk::unwalked(&container, &gate).expect("as before");
+    let walk = runtime.block_on(walk::walk(&container, &mut state, &gate, later()));
+    assert_eq!(walk.walked, state.threads.len());
     let ours = json::to_json(&mut state).expect("is written");
     let mut again = Vec::new();
     state.print_json(&mut again, false).expect("is written");
@@ -153,6 +163,51 @@ fn an_endless_stack_is_cut() {
         "{:?}",
         parsed.warnings
     );
+}
+
+#[test]
+fn a_dump_has_only_so_many_frames_threads_and_modules() {
+    let shape = Shape {
+        other_threads: 5000,
+        other_modules: 5000,
+        stack_words: 20 * 16,
+    };
+    let dump = dumps::crash(System::Linux, shape);
+    let parsed = read(&dump).expect("readable");
+    let threads = &parsed.details.threads;
+    assert_eq!(threads.len(), walk::THREADS_MAX);
+    assert_eq!(parsed.details.modules.len(), MODULES_MAX);
+    let frames: usize = threads.iter().map(|thread| thread.frames.len()).sum();
+    assert!((FRAMES_MAX..FRAMES_MAX + threads.len()).contains(&frames));
+    assert!(
+        threads[1].frames.len() > 15,
+        "the crashed thread's are kept"
+    );
+    assert_eq!(threads[4095].frames.len(), 1);
+    assert!(threads[4095].frames[0].module.is_some());
+    for (warning, what) in parsed.warnings.iter().zip(["frames", "threads", "modules"]) {
+        assert!(warning.contains(what), "{:?}", parsed.warnings);
+    }
+    assert_eq!(parsed.warnings.len(), 3, "{:?}", parsed.warnings);
+    assert_eq!(parsed.partial, None, "nothing was a matter of time");
+}
+
+#[test]
+fn without_time_each_thread_has_its_first_frame() {
+    let dump = dumps::crash(System::Linux, SMALL);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let parsed = runtime.block_on(parse(&dump, &symbol_provider(), Instant::now()));
+    let parsed = parsed.expect("readable");
+    let partial = parsed.partial.expect("not all of it");
+    assert_eq!((partial.threads_walked, partial.threads), (0, 2));
+    let details = parsed.details;
+    assert_eq!(details.crash.expect("is told").kind, "SIGSEGV");
+    assert_eq!(details.signature.as_deref(), Some("editor+0x1230"));
+    for thread in &details.threads {
+        assert_eq!(thread.frames.len(), 1);
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use self::claimer::Claimer;
 use self::link::Link;
 use self::recent::{Record, Recorder};
 use self::repeats::Scripts;
-use super::{AcceptedNote, EventStatus, Finished, StateError, stored};
+use super::{AcceptedNote, AttemptId, EventStatus, Finished, StateError, stored};
 use crate::config::Secret;
 use crate::id::{EventId, ProjectId, PublicKey};
 use crate::ledger::Ledger;
@@ -107,18 +107,25 @@ impl Redis {
         stored::ledger(counts)
     }
 
-    pub(super) async fn begin_attempt(&self, event: EventId) -> Result<u32, StateError> {
+    /// A set of attempts rather than their number: a try whose answer was lost is not counted twice.
+    pub(super) async fn begin_attempt(
+        &self,
+        event: EventId,
+        attempt: AttemptId,
+    ) -> Result<u32, StateError> {
         let key = attempts_key(event);
         let mut connection = self.link.connection()?;
         let mut begin = Pipeline::new();
         begin
             .atomic()
-            .incr(&key, 1)
+            .sadd(&key, attempt.to_string())
+            .ignore()
             .expire(&key, kept_seconds())
-            .ignore();
-        let attempt: RedisResult<(u32,)> = begin.query_async(&mut connection).await;
-        let (attempt,) = self.link.judge(attempt)?;
-        Ok(attempt)
+            .ignore()
+            .scard(&key);
+        let attempts: RedisResult<(u32,)> = begin.query_async(&mut connection).await;
+        let (attempts,) = self.link.judge(attempts)?;
+        Ok(attempts)
     }
 
     pub(super) async fn project_key(&self, project: ProjectId) -> Result<PublicKey, StateError> {

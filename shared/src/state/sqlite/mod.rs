@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AcceptedNote, EventStatus, Finished, StateError, stored};
+use super::{AcceptedNote, AttemptId, EventStatus, Finished, StateError, stored};
 use crate::id::{EventId, ProjectId, PublicKey};
 use crate::ledger::Ledger;
 use crate::limits;
@@ -132,7 +132,12 @@ impl Sqlite {
         .await
     }
 
-    pub(super) async fn begin_attempt(&self, event: EventId) -> Result<u32, StateError> {
+    /// Which attempt it is needs no telling here: one that was not answered was not counted.
+    pub(super) async fn begin_attempt(
+        &self,
+        event: EventId,
+        _: AttemptId,
+    ) -> Result<u32, StateError> {
         self.run(Durability::Process, move |connection| {
             let mut statement = connection.prepare_cached(
                 "INSERT INTO attempts VALUES (?1, 1, ?2)
@@ -429,7 +434,13 @@ mod tests {
             .finish(vec![timed_out.clone()])
             .await
             .expect("finishes");
-        assert_eq!(store.begin_attempt(open_event).await.expect("begins"), 1);
+        assert_eq!(
+            store
+                .begin_attempt(open_event, AttemptId::random())
+                .await
+                .expect("begins"),
+            1
+        );
         let ledger = store.ledger().await.expect("a ledger");
         assert_eq!((ledger.accepted, ledger.failed()), (1, 1));
         store.close().await;
@@ -437,7 +448,13 @@ mod tests {
 
         let store = open(&dir).await.expect("opens again");
         assert_eq!(store.project_key(project).await.expect("a key"), key);
-        assert_eq!(store.begin_attempt(open_event).await.expect("begins"), 2);
+        assert_eq!(
+            store
+                .begin_attempt(open_event, AttemptId::random())
+                .await
+                .expect("begins"),
+            2
+        );
         assert_eq!(store.ledger().await.expect("a ledger"), ledger);
         let again = store
             .finish(vec![timed_out.clone()])

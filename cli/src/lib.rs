@@ -1,4 +1,4 @@
-//! `crashferry`, the one binary: roles and operator commands.
+//! `crashferry`, the one binary: roles and operator commands. The program itself is `bin/crashferry.rs`.
 
 mod admin;
 mod config;
@@ -65,6 +65,8 @@ enum Command {
     ParseWorker {
         /// Bytes of address space it may use
         memory: u64,
+        /// Milliseconds it may take for one dump
+        time: u64,
     },
 }
 
@@ -120,10 +122,12 @@ impl CommandError {
     }
 }
 
-fn main() -> ExitCode {
+/// The program; `parse_worker` is what a parser process runs.
+#[must_use]
+pub fn main(parse_worker: impl FnOnce() -> ExitCode) -> ExitCode {
     let arguments = Arguments::parse();
     if let Some(Command::ParseWorker { .. }) = arguments.command {
-        return processor::parser::worker_main();
+        return parse_worker();
     }
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
