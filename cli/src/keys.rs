@@ -103,7 +103,7 @@ pub(crate) fn run(mut config: Config, command: KeysCommand) -> Result<(), Comman
         role::make_data_directory(&config)?;
         let readiness = Readiness::default();
         readiness.register(Part::State, Need::Informative);
-        let state = State::open(&config, Metrics::default(), readiness).await;
+        let state = State::open_patiently(&config, Metrics::default(), readiness).await;
         let state = state.map_err(CommandError::usage)?;
         let done = carry_out(&mut config, &state, command).await;
         state.shutdown().await;

@@ -78,7 +78,7 @@ pub(crate) fn run(config: &Config, arguments: &ReprocessArguments) -> Result<(),
         let readiness = Readiness::default();
         readiness.register(Part::State, Need::Informative);
         let metrics = Metrics::default();
-        let state = State::open(config, metrics.clone(), readiness.clone()).await;
+        let state = State::open_patiently(config, metrics.clone(), readiness.clone()).await;
         let state = state.map_err(CommandError::usage)?;
         let found = find(&state, arguments).await;
         state.shutdown().await;

@@ -56,7 +56,7 @@ impl Store {
         let metrics = Metrics::default();
         let readiness = Readiness::default();
         readiness.register(Part::State, Need::Required);
-        let state = State::open(config, metrics.clone(), readiness.clone()).await;
+        let state = State::open_patiently(config, metrics.clone(), readiness.clone()).await;
         Self {
             state: state.expect("a state store"),
             metrics,
@@ -246,7 +246,7 @@ async fn every_outcome_since_a_time_is_on_a_page_and_no_other(store: Store) {
     store.state.note_accepted(note(EventId::random()));
     store
         .state
-        .begin_attempt(EventId::random())
+        .begin_attempt(EventId::random(), AttemptId::random())
         .await
         .expect("begins");
     for outcomes in [&early, &wanted] {

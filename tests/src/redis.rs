@@ -17,15 +17,27 @@ const DATABASES: u16 = 32_000;
 
 /// A running `redis-server` that keeps its data in a directory of its own.
 pub struct Redis {
+    /// Whether it writes down what it confirms: `yes` or `no`.
+    append_only: &'static str,
     process: Option<Process>,
     port: u16,
     dir: TempDir,
 }
 
 impl Redis {
-    /// Starts a server on a free port and waits until it answers.
+    /// Starts a server on a free port and waits until it answers. What it confirmed a second ago survives a kill.
     pub fn start() -> Self {
+        Self::start_with("yes")
+    }
+
+    /// As [`Redis::start`], with nothing on disk: nobody waits for a disk that others keep busy.
+    pub fn start_in_memory() -> Self {
+        Self::start_with("no")
+    }
+
+    fn start_with(append_only: &'static str) -> Self {
         let mut redis = Self {
+            append_only,
             process: None,
             port: ports::free(),
             dir: tempfile::tempdir().expect("a directory for Redis"),
@@ -37,8 +49,9 @@ impl Redis {
     /// Starts the server again on the same port, with what it had written.
     pub fn restart(&mut self) {
         let arguments = format!(
-            "--port {} --bind 127.0.0.1 --databases {DATABASES} --appendonly yes --save  --dir {}",
+            "--port {} --bind 127.0.0.1 --databases {DATABASES} --appendonly {} --save  --dir {}",
             self.port,
+            self.append_only,
             self.dir.path().display()
         );
         let arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();

@@ -1,6 +1,8 @@
 //! What a foreign producer puts on the ingest topic: Sentry's `ingest-attachments` messages, built value by value and
 //! without a line of the product's codec.
 
+use std::time::SystemTime;
+
 use rmpv::Value;
 
 /// One attachment, cut by a foreign producer.
@@ -123,7 +125,7 @@ impl Event {
         encode(&map([
             ("type", "event".into()),
             ("payload", Value::Binary(payload.to_string().into_bytes())),
-            ("start_time", 1_790_000_000.into()),
+            ("start_time", now_seconds().into()),
             ("event_id", self.id.simple().to_string().into()),
             ("project_id", self.project_id.into()),
             ("remote_addr", "203.0.113.7".into()),
@@ -169,7 +171,7 @@ pub fn user_report_message(event: &Event, comments: &str) -> Vec<u8> {
     encode(&map([
         ("type", "user_report".into()),
         ("project_id", event.project_id.into()),
-        ("start_time", 1_790_000_000.into()),
+        ("start_time", now_seconds().into()),
         ("payload", Value::Binary(payload.to_string().into_bytes())),
     ]))
 }
@@ -227,6 +229,12 @@ impl Decoded {
         let list = list.unwrap_or_else(|| panic!("{name} is no list: {}", self.field(name)));
         list.iter().cloned().map(Self).collect()
     }
+}
+
+/// Now, in seconds since 1970.
+fn now_seconds() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.expect("the clock is past 1970").as_secs()
 }
 
 fn map<const N: usize>(entries: [(&str, Value); N]) -> Value {

@@ -8,6 +8,7 @@ use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::util::Timeout;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::Permit;
@@ -122,6 +123,14 @@ impl Poller {
         Some((place, room))
     }
 
+    /// Reads a partition from another offset on. One that was given up for want of an offset takes no seek any more.
+    fn begin_anew(&self, partition: i32, offset: i64) -> Result<(), ClientError> {
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        self.client.incremental_unassign(&list)?;
+        self.client.incremental_assign(&list)
+    }
+
     /// A record that slipped through a pause is read again later.
     fn seek_back(&self, message: &BorrowedMessage<'_>) {
         let offset = Offset::Offset(message.offset());
@@ -163,12 +172,7 @@ impl Poller {
             if first >= low {
                 continue;
             }
-            match self.client.seek(
-                &self.topic,
-                partition,
-                Offset::Offset(low),
-                ADMIN_REQUEST_TIMEOUT,
-            ) {
+            match self.begin_anew(partition, low) {
                 Ok(()) => self.hand_over(IntakeEvent::Truncated(Truncated {
                     partition,
                     first,

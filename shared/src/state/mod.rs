@@ -16,6 +16,7 @@ mod watch;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -120,6 +121,8 @@ struct Inner {
     store: Store,
     notes: Notes,
     metrics: Metrics,
+    /// How long it may take where an upload waits for the answer.
+    soon: Duration,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -130,6 +133,28 @@ impl State {
     /// # Errors
     /// [`StateError::Unusable`] names the key; [`StateError::Unreadable`] when a newer version wrote the file.
     pub async fn open(
+        config: &Config,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Result<Self, StateError> {
+        Self::open_with(limits::STATE_SOON_TIMEOUT, config, metrics, readiness).await
+    }
+
+    /// As [`State::open`], for those who have no client waiting: every answer may take
+    /// [`limits::STATE_REQUEST_TIMEOUT`].
+    ///
+    /// # Errors
+    /// As [`State::open`].
+    pub async fn open_patiently(
+        config: &Config,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Result<Self, StateError> {
+        Self::open_with(limits::STATE_REQUEST_TIMEOUT, config, metrics, readiness).await
+    }
+
+    async fn open_with(
+        soon: Duration,
         config: &Config,
         metrics: Metrics,
         readiness: Readiness,
@@ -146,6 +171,7 @@ impl State {
             store,
             notes,
             metrics: metrics.clone(),
+            soon,
             stop: stop.clone(),
             tasks: tasks.clone(),
         }));
@@ -277,13 +303,13 @@ impl State {
         self.counted(StateOperation::Status, statuses)
     }
 
-    /// What the store answers within [`limits::STATE_SOON_TIMEOUT`]: a client waits.
+    /// What the store answers soon: a client waits.
     async fn soon<T>(
         &self,
         operation: StateOperation,
         answer: impl Future<Output = Result<T, StateError>>,
     ) -> Result<T, StateError> {
-        let wait = limits::STATE_SOON_TIMEOUT;
+        let wait = self.0.soon;
         let answer = tokio::time::timeout(wait, answer).await;
         let late = |_| StateError::Away(format!("no answer within {} ms", wait.as_millis()));
         self.counted(

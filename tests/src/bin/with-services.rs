@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     };
     let redis = match given(environment::REDIS, redis::ping) {
         Ok(address) => Service::Given(address),
-        Err(Absent::NotSet) => Service::Started(Redis::start()),
+        Err(Absent::NotSet) => Service::Started(Redis::start_in_memory()),
         Err(Absent::Silent(sentence)) => return refuse(&sentence),
     };
     let kafka_address = broker.address(Broker::address);
