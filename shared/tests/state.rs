@@ -47,11 +47,15 @@ impl Store {
     }
 
     async fn redis(url: &str) -> Self {
-        let environment = [("CRASHFERRY__REDIS__URL".to_owned(), url.to_owned())];
-        let config = config::load(None, environment).expect("a configuration");
-        Self::open(&config, None).await
+        Self::open(&Self::redis_config(url), None).await
     }
 
+    fn redis_config(url: &str) -> Config {
+        let environment = [("CRASHFERRY__REDIS__URL".to_owned(), url.to_owned())];
+        config::load(None, environment).expect("a configuration")
+    }
+
+    /// Answers as soon as it can: a machine that is busy with other tests is no fault of the store's.
     async fn open(config: &Config, dir: Option<TempDir>) -> Self {
         let metrics = Metrics::default();
         let readiness = Readiness::default();

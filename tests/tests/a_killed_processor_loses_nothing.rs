@@ -52,7 +52,7 @@ fn again_and_again_under_load() {
     let scale = Scale::of("a_killed_processor_loses_nothing/again_and_again_under_load");
     let mut stack = Plan::split().partitions(4).start();
     let load = Load::start(&scale, &stack, SHAPE);
-    for _ in 0..scale.pick(6, 100) {
+    for _ in 0..scale.pick(4, 100) {
         load.more_promises(ANSWERS);
         stack.processor().kill();
         stack.processor().start();

@@ -18,7 +18,7 @@ fn three_of_them_share_twelve_partitions() {
     let scale = Scale::of("processors_come_and_go/three_of_them_share_twelve_partitions");
     let mut stack = Plan::split().partitions(12).three_processors().start();
     let load = Load::start(&scale, &stack, SHAPE);
-    let until = scale.pick(Duration::from_secs(25), Duration::from_secs(600));
+    let until = scale.pick(Duration::from_secs(15), Duration::from_secs(600));
     let mut changes = 0;
     // Two changes of three are leavings in good order: a killed one keeps its partitions until its session ends, or until it
     // is back.

@@ -466,18 +466,20 @@ async fn moves_are_told_truly(
 async fn a_redis_that_hangs_is_not_waited_for_by_an_upload() {
     let mut server = RedisServer::reserve();
     server.start();
-    let store = Store::redis(&server.url()).await;
+    let (metrics, readiness) = (Metrics::default(), Readiness::default());
+    readiness.register(Part::State, Need::Required);
+    let config = Store::redis_config(&server.url());
+    let state = State::open(&config, metrics, readiness.clone()).await;
+    let state = state.expect("a state store");
     server.pause();
     let asked = Instant::now();
     let claim = claim(marks(b"dump", None));
-    let claimed = store.state.claim_upload(&claim, LONG).await;
+    let claimed = state.claim_upload(&claim, LONG).await;
     assert!(claimed.is_err());
     let (key, quotas) = (key("a"), per_hour(1, 1));
-    let taken = store.state.take_quota(&key, &quotas, 1).await;
+    let taken = state.take_quota(&key, &quotas, 1).await;
     assert!(taken.is_err());
-    let chosen = store
-        .state
-        .claim_event_id(EventId::random(), blake3::hash(b"dump"));
+    let chosen = state.claim_event_id(EventId::random(), blake3::hash(b"dump"));
     assert!(chosen.await.is_err());
     assert!(
         asked.elapsed() < Duration::from_secs(2),
@@ -485,7 +487,7 @@ async fn a_redis_that_hangs_is_not_waited_for_by_an_upload() {
         asked.elapsed()
     );
     server.resume();
-    until(Duration::from_secs(10), || store.readiness.is_ready()).await;
+    until(Duration::from_secs(10), || readiness.is_ready()).await;
 }
 
 #[tokio::test]
