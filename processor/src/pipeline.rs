@@ -67,7 +67,9 @@ impl Pipeline {
             mut assembled,
             partition,
             completion,
+            waiting,
         } = delivery;
+        drop(waiting);
         let ids = [assembled.envelope.event_id];
         let known = again("looking up the event", || self.state.finished(&ids)).await;
         let (outcome, report) = match known.into_iter().flatten().next() {
@@ -100,21 +102,20 @@ impl Pipeline {
             }
         };
         log(&outcome);
-        let begun = Instant::now();
+        let _publishing = self.metrics.enter(Stage::Publish);
         completion
             .complete(self.publisher.records(report, &outcome))
             .await;
-        self.took(Stage::Publish, begun);
     }
 
     /// Records the outcome; returns the one that is recorded.
     async fn record(&self, outcome: Outcome) -> Outcome {
-        let begun = Instant::now();
+        let recording = self.metrics.enter(Stage::Record);
         let recorded = again("recording the outcome", || {
             self.state.finish(std::slice::from_ref(&outcome))
         })
         .await;
-        self.took(Stage::Record, begun);
+        drop(recording);
         match recorded.into_iter().next() {
             Some(Finished::Already(earlier)) => {
                 // Another processor had the event, too, and was quicker; or our own answer was lost.
@@ -163,7 +164,7 @@ impl Pipeline {
             }
             files.note_incomplete(kind, failure);
         }
-        let begun = Instant::now();
+        let storing = self.metrics.enter(Stage::Store);
         let folder = EventFolder {
             project_id: envelope.project_id,
             received_at: envelope.received_at,
@@ -192,7 +193,7 @@ impl Pipeline {
                 }
             }
         }
-        self.took(Stage::Store, begun);
+        drop(storing);
         let kept = files.clone();
         let fate = self.parse(assembled, folder, files, &privacy).await;
         if let Verdict::Failed(_) = &fate.verdict {
@@ -291,7 +292,7 @@ impl Pipeline {
     /// Hands a dump to the parser. The attempts are counted in the state, so that a dump that takes this process with it
     /// does so no more often than it may.
     async fn parse_minidump(&self, event: EventId, minidump: &Content) -> Parsed {
-        let stage = Instant::now();
+        let _parsing = self.metrics.enter(Stage::Parse);
         let attempts = Attempts::new(|| async move {
             let attempt = AttemptId::random();
             let begun = again("counting an attempt", || {
@@ -304,7 +305,6 @@ impl Pipeline {
             begun
         });
         let parsed = again("parsing", || self.parser.parse(minidump, &attempts)).await;
-        self.took(Stage::Parse, stage);
         let seconds = parsed.last.seconds;
         self.metrics.parse_duration_seconds.observe(seconds);
         parsed
@@ -327,12 +327,6 @@ impl Pipeline {
             path: Some(stored.path.to_string()),
             missing: None,
         }
-    }
-
-    fn took(&self, stage: Stage, begun: Instant) {
-        self.metrics
-            .stage_seconds(stage)
-            .observe(begun.elapsed().as_secs_f64());
     }
 }
 

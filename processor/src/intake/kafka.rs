@@ -11,7 +11,7 @@ use shared::kafka::{
     TransactionalProducer, Truncated,
 };
 use shared::message::{Message, MessageError};
-use shared::metrics::Metrics;
+use shared::metrics::{Metrics, Stage};
 use shared::outcome::LogTruncated;
 use shared::readiness::{Part, PartState, Readiness};
 use tokio::sync::{mpsc, watch};
@@ -358,6 +358,7 @@ impl KafkaIntake {
                     assembled: *assembled,
                     partition: Some(number),
                     completion: Completion::new(claim),
+                    waiting: self.metrics.enter(Stage::Wait),
                 });
             }
             Action::Abandon {

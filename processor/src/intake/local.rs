@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use shared::envelope::{AttachmentKind, Envelope};
-use shared::metrics::Metrics;
+use shared::metrics::{InStage, Metrics, Stage};
 use shared::outcome::{CorruptAttachment, Failure};
 use shared::spool::{SpoolDamage, SpoolDirectory, SpoolEntry, SpooledUpload, UnreadEntry};
 use tokio::sync::mpsc;
@@ -74,7 +74,7 @@ impl LocalIntake {
             }
             Some(damage) => self.kept(entry, damage),
         };
-        delivery(envelope, Vec::new(), claim)
+        delivery(envelope, Vec::new(), claim, self.metrics.enter(Stage::Wait))
     }
 
     /// A damaged file is kept aside, and its crash fails with what is wrong with it: its 200 has been given.
@@ -102,7 +102,9 @@ impl LocalIntake {
             kind: AttachmentKind::Minidump,
             failure: Failure::CorruptAttachment(corrupt),
         }];
-        Some(delivery(envelope, incomplete, self.kept(entry, damage)))
+        let kept = self.kept(entry, damage);
+        let waiting = self.metrics.enter(Stage::Wait);
+        Some(delivery(envelope, incomplete, kept, waiting))
     }
 
     fn kept(&self, entry: SpoolEntry, damage: String) -> Claim {
@@ -114,7 +116,12 @@ impl LocalIntake {
     }
 }
 
-fn delivery(envelope: Envelope, incomplete: Vec<Incomplete>, claim: Claim) -> Delivery {
+fn delivery(
+    envelope: Envelope,
+    incomplete: Vec<Incomplete>,
+    claim: Claim,
+    waiting: InStage,
+) -> Delivery {
     Delivery {
         assembled: Assembled {
             envelope,
@@ -123,5 +130,6 @@ fn delivery(envelope: Envelope, incomplete: Vec<Incomplete>, claim: Claim) -> De
         },
         partition: None,
         completion: Completion::new(claim),
+        waiting,
     }
 }

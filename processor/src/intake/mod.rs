@@ -14,7 +14,7 @@ mod watermark;
 use std::sync::Arc;
 
 use shared::kafka::OutputRecord;
-use shared::metrics::Metrics;
+use shared::metrics::{InStage, Metrics};
 use shared::spool::SpoolEntry;
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,6 +36,8 @@ pub(crate) struct Delivery {
     pub(crate) partition: Option<i32>,
     /// To be called when the outcome is told.
     pub(crate) completion: Completion,
+    /// Until a place among the events under way is free.
+    pub(crate) waiting: InStage,
 }
 
 /// The queue's claim on an event. Dropped without [`Completion::complete`], the event stays in the queue and is

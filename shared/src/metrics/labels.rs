@@ -71,8 +71,8 @@ label_values! {
 
     /// A step of the processor.
     Stage {
-        /// From an event's first record to its last.
-        Assembly = "assembly",
+        /// Whole, and waiting for a place among the events under way.
+        Wait = "wait",
         /// Keeping its files.
         Store = "store",
         /// From waiting for a parser to its report.

@@ -6,6 +6,7 @@ mod ledger;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -165,7 +166,9 @@ metric_set! {
     "Events that were processed though they were finished already"
     finished_again: Counter = Counter::default();
     "Time an event spends in each step of the processor"
-    stage_duration_seconds: Histograms<StageLabels> = Family::new_with_constructor(seconds);
+    processor_stage_duration_seconds: Histograms<StageLabels> = Family::new_with_constructor(seconds);
+    "Events in each step of the processor now"
+    processor_stage_events: Family<StageLabels, Gauge> = Family::default();
 
     "Failed requests to the state store"
     state_errors: Family<StateLabels, Counter> = Family::default();
@@ -324,11 +327,15 @@ impl MetricSet {
             .inc();
     }
 
-    /// The time that `stage` takes. Keep the handle where it is used often.
-    #[must_use]
-    pub fn stage_seconds(&self, stage: Stage) -> Histogram {
-        self.stage_duration_seconds
-            .get_or_create_owned(&StageLabels { stage })
+    /// An event enters a step of the processor, and leaves it when this is dropped.
+    pub fn enter(&self, stage: Stage) -> InStage {
+        let labels = StageLabels { stage };
+        let duration = &self.processor_stage_duration_seconds;
+        InStage {
+            _event: Raised::by(&self.processor_stage_events.get_or_create_owned(&labels), 1),
+            duration: duration.get_or_create_owned(&labels),
+            begun: Instant::now(),
+        }
     }
 
     /// The gauges of a partition. Keep them while it is assigned.
@@ -395,6 +402,21 @@ impl Drop for Raised {
     }
 }
 
+/// An event in a step of the processor.
+#[derive(Debug)]
+#[must_use = "the event leaves the step when this is dropped"]
+pub struct InStage {
+    _event: Raised,
+    duration: Histogram,
+    begun: Instant,
+}
+
+impl Drop for InStage {
+    fn drop(&mut self) {
+        self.duration.observe(self.begun.elapsed().as_secs_f64());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,7 +428,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.count_rejected(413, "too_large");
         metrics.count_dead_letter("not_msgpack");
-        metrics.stage_seconds(Stage::Parse).observe(0.1);
+        drop(metrics.enter(Stage::Parse));
         metrics.partition(7).lag_records.set(1);
         metrics.ledger.set(Ledger::default());
         let readiness = Readiness::default();
