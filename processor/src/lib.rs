@@ -13,6 +13,7 @@ pub mod parser;
 mod pipeline;
 mod publish;
 pub mod report;
+mod retention;
 mod run;
 pub mod signature;
 
