@@ -3,6 +3,7 @@
 mod admin;
 mod config;
 mod keys;
+mod reports;
 mod role;
 mod topics;
 mod welcome;
@@ -51,6 +52,9 @@ enum Command {
     /// Look after the keys that clients send with
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Look after stored events
+    #[command(subcommand)]
+    Reports(reports::ReportsCommand),
     /// A parser process of the processor; reads dumps from standard input
     #[command(name = processor::parser::WORKER_SUBCOMMAND, hide = true)]
     ParseWorker {
@@ -138,6 +142,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Config(ConfigCommand::Show) => config::show(&config),
         Command::Topics(TopicsCommand::Create(plan)) => topics::create(&config, &plan),
         Command::Keys(command) => keys::run(config, command),
+        Command::Reports(command) => reports::run(&config, command),
         // INVARIANT: main has dealt with it.
         Command::ParseWorker { .. } => Ok(()),
     }

@@ -85,6 +85,8 @@ pub const STORAGE_AWAY_WAIT: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(5));
 /// Events that are removed from the storage with one request where it takes so many.
 pub const STORAGE_REMOVE_EVENTS: usize = 256;
+/// Days that are searched for one event at a time.
+pub const STORAGE_LISTINGS_MAX: usize = 16;
 /// How often processors look for events that are kept no longer.
 pub const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// A processor's first look comes within this after its start.

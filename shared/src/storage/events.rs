@@ -8,9 +8,10 @@ use jiff::civil::Date;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::path::day_prefix;
+use super::path::{LATE, beginning_of, day_prefix};
 use super::{EventFolder, Storage, StorageError, StoragePath};
-use crate::id::ProjectId;
+use crate::id::{EventId, ProjectId};
+use crate::limits;
 
 /// What is stored of an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,6 +36,15 @@ impl StoredEvent {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// The uploads in which files came to it late.
+    pub fn late_uploads(&self) -> impl Iterator<Item = EventId> + '_ {
+        let lists = format!("{}/{LATE}/", self.folder.as_prefix());
+        self.files.iter().filter_map(move |file| {
+            let name = file.path.as_str().strip_prefix(&lists)?;
+            name.strip_suffix(".json")?.parse().ok()
+        })
     }
 }
 
@@ -102,6 +112,30 @@ impl Storage {
         let files = self.store.list(Some(&prefix)).map_ok(StoredObject::from);
         let files = self.judge(files.try_collect().await)?;
         Ok(StoredEvent { folder, files })
+    }
+
+    /// Everything that is stored of one event, under whatever day: late files may have come before their crash.
+    ///
+    /// # Errors
+    /// [`StorageError::Away`]
+    pub async fn everything_of(
+        &self,
+        project_id: ProjectId,
+        event_id: EventId,
+    ) -> Result<Vec<StoredEvent>, StorageError> {
+        let folders = self.days(project_id).await?.into_iter().filter_map(|day| {
+            Some(EventFolder {
+                project_id,
+                received_at: beginning_of(day)?,
+                event_id,
+            })
+        });
+        stream::iter(folders)
+            .map(|folder| self.event(folder))
+            .buffered(limits::STORAGE_LISTINGS_MAX)
+            .try_filter(|event| std::future::ready(!event.files.is_empty()))
+            .try_collect()
+            .await
     }
 
     /// Removes what is stored of `events`. What is gone already is as good.

@@ -79,7 +79,7 @@ impl EventFolder {
         let event = path.split('/').nth(2)?;
         Some(Self {
             project_id,
-            received_at: day.to_zoned(TimeZone::UTC).ok()?.timestamp(),
+            received_at: beginning_of(day)?,
             event_id: event.parse().ok()?,
         })
     }
@@ -88,6 +88,11 @@ impl EventFolder {
 /// What the paths of a project's files of one day have in common.
 pub(super) fn day_prefix(project: ProjectId, day: Date) -> String {
     format!("{project}/{day}")
+}
+
+/// The first moment of a day, in UTC.
+pub(super) fn beginning_of(day: Date) -> Option<Timestamp> {
+    Some(day.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// The day of a time, in UTC: that of the path of what was received then.
