@@ -434,7 +434,7 @@ impl Config {
         let window = self.dedupe.window;
         let everyone = self.storage.keep.warning("storage.keep", window);
         let projects = self.projects.iter().filter_map(|project| {
-            let key = format!("projects.keep of project {}", project.id);
+            let key = format!("project {}: projects.keep", project.id);
             project.keep?.warning(&key, window)
         });
         everyone.into_iter().chain(projects).collect()

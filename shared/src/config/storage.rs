@@ -69,3 +69,73 @@ fn option_secrets<'de, D: Deserializer<'de>>(
         .map(|(name, text)| (name, Secret::new(text)))
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Role};
+
+    fn read(text: &str) -> Config {
+        toml::from_str(text).expect(text)
+    }
+
+    #[test]
+    fn options_may_be_written_as_they_are_meant_and_are_not_shown() {
+        let config = read(
+            "[storage]\nurl = \"s3://b\"\n[storage.options]\nallow_http = true\naws_secret_access_key = \"abc\"",
+        );
+        let options = &config.storage.options;
+        assert_eq!(options["allow_http"].expose(), "true");
+        assert_eq!(options["aws_secret_access_key"].expose(), "abc");
+        let shown = config.to_toml().expect("shows");
+        assert!(!shown.contains("abc"), "{shown}");
+        assert!(
+            shown.contains("aws_secret_access_key = \"[redacted]\""),
+            "{shown}"
+        );
+        config.check(Role::Standalone).expect("nothing is wrong");
+    }
+
+    #[test]
+    fn a_project_keeps_in_its_own_way_or_as_everyone() {
+        let config = read(
+            "[storage.keep]\nage = \"90d\"\nbytes = \"50GiB\"\n[[projects]]\nid = 1\nkeys = [\"a\"]\n\
+             [[projects]]\nid = 2\nkeys = [\"b\"]\nkeep = { age = \"6h\" }\n\
+             [[projects]]\nid = 3\nkeys = [\"c\"]\nkeep = {}",
+        );
+        let keep = config.projects.iter().map(|project| project.keep);
+        let [usual, short, for_ever] = keep.collect::<Vec<_>>()[..] else {
+            panic!("{config:?}")
+        };
+        assert_eq!(usual, None);
+        assert_eq!(short.and_then(|keep| keep.bytes), None);
+        assert!(for_ever.is_some_and(KeepConfig::is_for_ever));
+        let warnings = config.warnings();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(
+            warnings[0].contains("project 2: projects.keep.age (6h) is shorter"),
+            "{warnings:?}"
+        );
+        let again = read(&config.to_toml().expect("shows"));
+        assert_eq!(again.projects, config.projects);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_to_is_refused() {
+        let config = read(
+            "[storage]\nurl = \"s3://b\"\n[storage.options]\naws_regoin = \"x\"\n[storage.keep]\nage = \"0s\"\n\
+             [[projects]]\nid = 1\nkeys = [\"a\"]\nkeep = { bytes = 0 }",
+        );
+        let error = config
+            .check(Role::Standalone)
+            .expect_err("refused")
+            .to_string();
+        for problem in [
+            "unknown key storage.options.aws_regoin; the nearest known one is storage.options.aws_region",
+            "storage.keep.age: expected more than none",
+            "projects.keep.bytes: expected more than none",
+        ] {
+            assert!(error.contains(problem), "no {problem} in:\n{error}");
+        }
+    }
+}
