@@ -27,7 +27,7 @@ fn delete(plan: Plan) {
     let dump = dumps::unique();
     let id = stack.upload(&dump);
     stack.report(&id);
-    attach(&stack, &id);
+    attach(&stack, &id, b"what happened");
     wait::until("the late file", FATE_DEADLINE, || {
         let event = stack.event(&id).json();
         let files = event["late_attachments"].as_array().map_or(0, Vec::len);
@@ -54,7 +54,7 @@ fn delete(plan: Plan) {
     gone(&stack, &id);
 
     // Late files, and the same dump again, bring nothing back.
-    attach(&stack, &id);
+    attach(&stack, &id, b"and afterwards");
     wait::until("the late files' fate", FATE_DEADLINE, || {
         match stack
             .processor()
@@ -175,9 +175,9 @@ fn an_event_that_is_not_finished_is_refused() {
     stack.finish(1, 0);
 }
 
-fn attach(stack: &Stack, id: &str) {
+fn attach(stack: &Stack, id: &str, log: &[u8]) {
     let path = format!("/api/1/events/{id}/attachments/?sentry_key={KEY}");
-    let form = Form::new().file("log", "session.log", b"what happened");
+    let form = Form::new().file("log", "session.log", log);
     let late = Request::post(path, form.finish()).header("Content-Type", &Form::content_type());
     assert_eq!(late.send(stack.listen()).status, 201);
 }

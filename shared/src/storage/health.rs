@@ -132,12 +132,23 @@ impl Storage {
     }
 }
 
+/// What object_store (0.14) says of a list that is refused, for which it has no kind of error; for files it has. Should it
+/// come to say it in other words, a start will wait for the bucket instead of ending.
+const REFUSALS: [&str; 4] = [
+    "status code: 401 ",
+    "status code: 403 ",
+    "status code: 404 ",
+    "an incorrectly configured region",
+];
+
 /// Whether asking again will not help: somebody has to change the configuration or the bucket.
 fn is_final(error: &object_store::Error) -> bool {
-    matches!(
+    let is_refusal = matches!(
         error,
         object_store::Error::NotFound { .. }
             | object_store::Error::PermissionDenied { .. }
             | object_store::Error::Unauthenticated { .. }
-    )
+    );
+    let told = error.to_string();
+    is_refusal || REFUSALS.iter().any(|refusal| told.contains(refusal))
 }
