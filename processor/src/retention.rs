@@ -109,11 +109,7 @@ impl Sweeper {
         sleep(limits::RETENTION_FIRST_WITHIN.mul_f64(share)).await;
         loop {
             match self.sweep().await {
-                // Who swept goes on sweeping, so that several processors together sweep no more often than one.
-                Ok(()) => drop(
-                    self.lease(limits::RETENTION_INTERVAL + limits::RETENTION_LEASE)
-                        .await,
-                ),
+                Ok(()) => {}
                 Err(Interrupted::Lease) => {
                     tracing::debug!("another processor sweeps the storage");
                 }
@@ -155,7 +151,9 @@ impl Sweeper {
             seconds = took,
             "swept the storage"
         );
-        Ok(())
+        // Who swept goes on sweeping, so that several processors together sweep no more often than one.
+        self.lease(limits::RETENTION_INTERVAL + limits::RETENTION_LEASE)
+            .await
     }
 
     /// By age first, then by bytes. Returns what is left and what is gone.

@@ -4,6 +4,7 @@ mod state {
     pub(crate) mod deleted;
     pub(crate) mod redis_server;
     pub(crate) mod sharing;
+    mod tls;
 }
 
 use std::collections::HashMap;

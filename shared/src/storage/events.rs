@@ -1,6 +1,7 @@
 //! The stored events, project by project and day by day, and their removal.
 
 use std::pin::Pin;
+use std::str::FromStr;
 
 use futures_util::stream::{self, BoxStream, Peekable};
 use futures_util::{StreamExt, TryStreamExt};
@@ -72,7 +73,7 @@ impl Storage {
     }
 
     /// The names below `prefix` that read as what is looked for; others are not ours.
-    async fn names_in<T: std::str::FromStr>(
+    async fn names_in<T: FromStr + ToString>(
         &self,
         prefix: Option<String>,
     ) -> Result<Vec<T>, StorageError> {
@@ -80,7 +81,13 @@ impl Storage {
         let listed = self.store.list_with_delimiter(prefix.as_ref()).await;
         let listed = self.judge(listed)?.common_prefixes;
         let names = listed.iter().filter_map(Path::filename);
-        Ok(names.filter_map(|name| name.parse().ok()).collect())
+        // As we write it: dates and ids have other forms, too.
+        let ours = |name: &str| {
+            name.parse()
+                .ok()
+                .filter(|read: &T| read.to_string() == name)
+        };
+        Ok(names.filter_map(ours).collect())
     }
 
     /// The events of one day, as they are listed: never more than one of them is in memory.

@@ -3,6 +3,7 @@
 
 mod events;
 mod health;
+mod options;
 mod path;
 mod place;
 

@@ -76,11 +76,15 @@ impl EventFolder {
 
     /// The event that a path below a day's belongs to; `None` for what is not ours.
     pub(super) fn of_path(project_id: ProjectId, day: Date, path: &str) -> Option<Self> {
-        let event = path.split('/').nth(2)?;
+        let name = path.split('/').nth(2)?;
+        let event_id: EventId = name.parse().ok()?;
+        if event_id.to_string() != name {
+            return None;
+        }
         Some(Self {
             project_id,
             received_at: beginning_of(day)?,
-            event_id: event.parse().ok()?,
+            event_id,
         })
     }
 }

@@ -22,7 +22,10 @@ pub(crate) async fn a_deleted_event_is_known_as_such_and_keeps_its_outcome(store
     let told = outcome(event, Verdict::Processed);
     state.note_accepted(note(accepted));
     state.flush().await.expect("writes");
-    state.finish(&[told.clone()]).await.expect("finishes");
+    state
+        .finish(std::slice::from_ref(&told))
+        .await
+        .expect("finishes");
     let ledger = state.ledger().await.expect("a ledger");
     let first = Timestamp::now();
     // What is not finished, or not known, stays as it is.
@@ -42,7 +45,10 @@ pub(crate) async fn a_deleted_event_is_known_as_such_and_keeps_its_outcome(store
     let later = first + Duration::from_secs(1);
     state.mark_deleted(event, later).await.expect("answers");
     state.note_accepted(note(event));
-    let again = state.finish(&[told.clone()]).await.expect("finishes");
+    let again = state
+        .finish(std::slice::from_ref(&told))
+        .await
+        .expect("finishes");
     assert_eq!(again, [Finished::Already(told.clone())]);
     let status = state.status(project(), event).await.expect("answers");
     assert_eq!(status, Some(deleted));
