@@ -18,6 +18,9 @@ pub(crate) fn check(config: &Config, role: Role) -> Result<(), CommandError> {
         .url
         .clone()
         .unwrap_or_else(|| config.data.dir.join("storage").display().to_string());
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
     println!("the configuration is valid: queue {queue}, state {state}, storage {storage}");
     Ok(())
 }

@@ -6,6 +6,7 @@ mod dead_letters;
 mod keys;
 mod moment;
 mod output;
+mod reports;
 mod reprocess;
 mod role;
 mod topics;
@@ -60,6 +61,9 @@ enum Command {
     DeadLetters(dead_letters::DeadLettersCommand),
     /// Parse stored dumps again, after a fix of the parser or with new symbols: a new report, the same outcome
     Reprocess(reprocess::ReprocessArguments),
+    /// Look after stored events
+    #[command(subcommand)]
+    Reports(reports::ReportsCommand),
     /// A parser process of the processor; reads dumps from standard input
     #[command(name = processor::parser::WORKER_SUBCOMMAND, hide = true)]
     ParseWorker {
@@ -153,6 +157,7 @@ fn run(arguments: Arguments) -> Result<(), CommandError> {
         Command::Keys(command) => keys::run(config, command),
         Command::DeadLetters(command) => dead_letters::run(&config, command),
         Command::Reprocess(arguments) => reprocess::run(&config, &arguments),
+        Command::Reports(command) => reports::run(&config, command),
         // INVARIANT: main has dealt with it.
         Command::ParseWorker { .. } => Ok(()),
     }

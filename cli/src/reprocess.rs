@@ -82,7 +82,8 @@ pub(crate) fn run(config: &Config, arguments: &ReprocessArguments) -> Result<(),
         let state = state.map_err(CommandError::usage)?;
         let found = find(&state, arguments).await;
         state.shutdown().await;
-        let storage = Storage::open(config, readiness).map_err(CommandError::usage)?;
+        let storage = Storage::open(config, readiness).await;
+        let storage = storage.map_err(CommandError::usage)?;
         let reprocessor = Reprocessor::open(config, storage, metrics).await;
         let reprocessor = Arc::new(reprocessor.map_err(role::processor_error)?);
         let done = renew_all(&reprocessor, found?, arguments).await;

@@ -57,6 +57,11 @@ async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandE
     register_parts(role, &services);
     let mut parts = JoinSet::new();
     let admin = start_admin(&config, &services).await?;
+    let (storage, stop) = (services.storage.clone(), shutdown.clone());
+    parts.spawn(async move {
+        storage.watch(stop).await;
+        Ok(())
+    });
     if let Some(spool) = &spool {
         let (config, services) = (Arc::clone(&config), services.clone());
         let (spool, shutdown) = (spool.clone(), shutdown.clone());

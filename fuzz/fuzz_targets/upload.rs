@@ -50,15 +50,16 @@ static RIG: LazyLock<Rig> = LazyLock::new(|| {
         attachments: 4,
         form: ByteSize::bytes(4 << 10),
     };
-    let storage = Storage::open(&config, Readiness::default()).expect("a storage");
-    let uploads = Uploads::new(storage);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
+    let runtime = runtime.expect("a runtime");
+    let storage = runtime.block_on(Storage::open(&config, Readiness::default()));
+    let uploads = Uploads::new(storage.expect("a storage"));
     Rig {
         intake: Intake::new(limits, Slots::new(1), 16 << 20, &Metrics::default(), uploads),
         spool,
-        runtime: runtime.expect("a runtime"),
+        runtime,
         _dir: dir,
     }
 });

@@ -28,10 +28,38 @@ impl Assembled {
 
 impl Pipeline {
     /// Stores what came of the files. One that is not whole fails the upload, whose only purpose it was; the others are
-    /// kept all the same.
+    /// kept all the same. Those of a deleted event are not kept.
     pub(crate) async fn attach(&self, assembled: &Assembled, event: EventId) -> Fate {
+        let processed = Fate {
+            verdict: Verdict::Processed,
+            attempts: 0,
+            report: None,
+        };
+        let Some(folder) = self.folder_of(assembled, event).await else {
+            self.note_deleted();
+            return processed;
+        };
+        let fate = self.attach_to(folder, assembled).await;
+        // Deleted meanwhile: what was stored since its files were listed has to go as well.
+        if self.folder_of(assembled, event).await.is_none() {
+            again("removing late files of a deleted event", || async {
+                let stored = self.storage.event(folder).await?;
+                self.storage.remove(&[stored]).await
+            })
+            .await;
+            self.note_deleted();
+            return processed;
+        }
+        fate
+    }
+
+    fn note_deleted(&self) {
+        self.metrics.late_files_of_deleted_events.inc();
+        tracing::info!("late files of a deleted event are not kept");
+    }
+
+    async fn attach_to(&self, folder: EventFolder, assembled: &Assembled) -> Fate {
         let envelope = &assembled.envelope;
-        let folder = self.folder_of(assembled, event).await;
         let mut lost: Option<Failure> = assembled
             .incomplete
             .first()
@@ -63,8 +91,8 @@ impl Pipeline {
         }
     }
 
-    /// The crash's folder; while the crash itself has not come, the one it would have today.
-    async fn folder_of(&self, assembled: &Assembled, event_id: EventId) -> EventFolder {
+    /// The crash's folder; while the crash itself has not come, the one it would have today. `None`: it was deleted.
+    async fn folder_of(&self, assembled: &Assembled, event_id: EventId) -> Option<EventFolder> {
         let envelope = &assembled.envelope;
         let project_id = envelope.project_id;
         let status = again("looking up the crash of late files", || {
@@ -73,12 +101,13 @@ impl Pipeline {
         let received_at = match status.await {
             Some(EventStatus::Accepted { received_at }) => received_at,
             Some(EventStatus::Finished(outcome)) => outcome.received_at,
+            Some(EventStatus::Deleted { .. }) => return None,
             None => envelope.received_at,
         };
-        EventFolder {
+        Some(EventFolder {
             project_id,
             received_at,
             event_id,
-        }
+        })
     }
 }

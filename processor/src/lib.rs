@@ -14,6 +14,7 @@ mod pipeline;
 mod publish;
 pub mod report;
 pub mod reprocess;
+mod retention;
 mod run;
 pub mod signature;
 

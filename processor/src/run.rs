@@ -21,6 +21,7 @@ use crate::intake::{Delivery, LocalIntake};
 use crate::parser::{ParserPool, ParserSettings, Protection};
 use crate::pipeline::{Pipeline, again};
 use crate::publish::Publisher;
+use crate::retention::Sweeper;
 
 /// Events under way for each parser process: while one is parsed, others are stored and published.
 const EVENTS_PER_WORKER: usize = 4;
@@ -122,6 +123,10 @@ pub async fn run(
         privacy: PrivacyRules::new(&config.projects),
         metrics: services.metrics.clone(),
     });
+    let (storage, state) = (services.storage.clone(), services.state.clone());
+    let sweeper = Sweeper::new(&config, storage, state, services.metrics.clone());
+    let mut sweeping = JoinSet::new();
+    sweeping.spawn(sweeper.run(shutdown.clone()));
     let finishing = async {
         tokio::select! {
             () = process_all(&pipeline, delivered, places) => {}

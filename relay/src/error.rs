@@ -4,6 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 use serde::Serialize;
 use shared::quota::{Exceeded, QuotaLimit};
 use shared::spool::SpoolError;
@@ -81,6 +82,12 @@ pub enum Rejection {
     /// Nobody knows the event.
     #[error("expected an event of this project, found none with this id")]
     UnknownEvent,
+    /// An operator had everything of the event removed.
+    #[error("the event was deleted at {deleted_at}")]
+    DeletedEvent {
+        /// When.
+        deleted_at: Timestamp,
+    },
     /// The spool does not take it.
     #[error("the relay's disk cannot take the upload now")]
     Spool(#[source] SpoolError),
@@ -191,6 +198,7 @@ impl Rejection {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::UnknownPath | Self::UnknownEvent => StatusCode::NOT_FOUND,
+            Self::DeletedEvent { .. } => StatusCode::GONE,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Key(refusal) => refusal.status(),
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -238,6 +246,7 @@ impl Rejection {
             Self::NotAMinidump(error) => error.reason(),
             Self::QuotaExceeded(_) => "quota_exceeded",
             Self::UnknownEvent => "unknown_event",
+            Self::DeletedEvent { .. } => "deleted",
             Self::Spool(error) | Self::Undelivered(DeliveryError::Spool(error)) => {
                 spool_reason(error)
             }
@@ -257,7 +266,10 @@ impl Rejection {
     #[must_use]
     pub fn level(&self) -> Level {
         match self {
-            Self::UnknownPath | Self::WrongMethod | Self::UnknownEvent => Level::DEBUG,
+            Self::UnknownPath
+            | Self::WrongMethod
+            | Self::UnknownEvent
+            | Self::DeletedEvent { .. } => Level::DEBUG,
             Self::InvalidId(_)
             | Self::Key(_)
             | Self::Body(_)

@@ -67,8 +67,41 @@ pub const STATE_PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 pub const STATE_PRUNE_ROWS_MAX: u32 = 1000;
 /// Requests waiting for the embedded store's thread, and those it may put into one transaction.
 pub const STATE_QUEUE_REQUESTS_MAX: usize = 256;
-/// Bytes of a file on its way to the storage that are in memory at a time.
+/// Bytes of a file on its way to the storage that are in memory at a time; also the size of a part of a multipart upload,
+/// of which S3 takes none below 5 MiB but the last.
 pub const STORAGE_PIECE_BYTES: usize = 8 << 20;
+/// The storage takes a connection within this.
+pub const STORAGE_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The storage begins to answer a request within this, its body sent, and goes on with an answer within it.
+pub const STORAGE_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// One request to the storage ends within this, however large its body is.
+pub const STORAGE_TRANSFER_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How often object_store tries a request again by itself. Whoever asked goes on trying; this is for the odd broken
+/// connection.
+pub const STORAGE_RETRIES_MAX: usize = 2;
+/// It begins no such try later than this.
+pub const STORAGE_RETRY_FOR: Duration = Duration::from_secs(10);
+/// Its first and longest wait before one.
+pub const STORAGE_RETRY_WAIT: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_secs(1));
+/// A start waits this long for the storage to say whether it can be used.
+pub const STORAGE_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A bucket that nobody has asked anything for this long is looked at.
+pub const STORAGE_PROBE_INTERVAL: Duration = Duration::from_secs(30);
+/// First and longest wait before a bucket that is away is looked at again.
+pub const STORAGE_AWAY_WAIT: (Duration, Duration) =
+    (Duration::from_millis(500), Duration::from_secs(5));
+/// Events that are removed from the storage with one request where it takes so many.
+pub const STORAGE_REMOVE_EVENTS: usize = 256;
+/// Days that are searched for one event at a time.
+pub const STORAGE_LISTINGS_MAX: usize = 16;
+/// How often processors look for events that are kept no longer.
+pub const RETENTION_INTERVAL: Duration = Duration::from_secs(3600);
+/// A processor's first look comes within this after its start.
+pub const RETENTION_FIRST_WITHIN: Duration = Duration::from_secs(10);
+/// Between two steps of a sweep it must be certain that no other processor sweeps; one that is killed leaves the work to
+/// the others after this.
+pub const RETENTION_LEASE: Duration = Duration::from_secs(300);
 /// Most bytes of a file name in the storage; longer ones lose their beginning.
 pub const STORAGE_NAME_BYTES_MAX: usize = 128;
 /// Breadcrumbs kept of one event; SDKs keep 100 unless told otherwise.

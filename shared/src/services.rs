@@ -34,7 +34,7 @@ impl Services {
     /// Opens what `config` names. A relay answers 200 without state and storage, so they do not decide its readiness.
     ///
     /// # Errors
-    /// [`ServicesError`] when something cannot be used as configured. A Redis that is away is no error.
+    /// [`ServicesError`] when something cannot be used as configured. A Redis or a bucket that is away is no error.
     pub async fn open(config: &Config, role: Role) -> Result<Self, ServicesError> {
         let metrics = Metrics::default();
         let readiness = Readiness::default();
@@ -46,7 +46,7 @@ impl Services {
         readiness.register(Part::Storage, need);
         Ok(Self {
             state: State::open(config, metrics.clone(), readiness.clone()).await?,
-            storage: Storage::open(config, readiness.clone())?,
+            storage: Storage::open(config, readiness.clone()).await?,
             metrics,
             readiness,
         })

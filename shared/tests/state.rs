@@ -1,8 +1,10 @@
 //! What the state store promises, on both implementations: a SQLite file, and a real Redis.
 
 mod state {
+    pub(crate) mod deleted;
     pub(crate) mod redis_server;
     pub(crate) mod sharing;
+    mod tls;
 }
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +21,7 @@ use shared::metrics::Metrics;
 use shared::outcome::{Failure, Outcome, Reason, Verdict};
 use shared::readiness::{Need, Part, Readiness};
 use shared::state::{AcceptedNote, AttemptId, EventStatus, Finished, State};
+use state::deleted::a_deleted_event_is_known_as_such_and_keeps_its_outcome;
 use state::redis_server::{self, RedisServer};
 use state::sharing::{
     a_refusal_takes_nothing_and_says_how_long_to_wait,
@@ -138,6 +141,7 @@ on_both! {
     a_refusal_takes_nothing_and_says_how_long_to_wait in database 18;
     an_event_id_belongs_to_the_upload_that_had_it_first in database 19;
     every_outcome_since_a_time_is_on_a_page_and_no_other in database 21;
+    a_deleted_event_is_known_as_such_and_keeps_its_outcome in database 22;
 }
 
 async fn a_status_sees_a_note_that_is_not_written_yet(store: Store) {

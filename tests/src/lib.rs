@@ -21,6 +21,7 @@ pub mod ports;
 pub mod process;
 pub mod raw_http;
 pub mod redis;
+pub mod s3;
 pub mod settings;
 pub mod stack;
 pub mod volume;

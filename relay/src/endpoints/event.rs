@@ -91,6 +91,9 @@ async fn look_up(
             late_attachments: Vec::new(),
         },
         EventStatus::Finished(outcome) => finished(app, outcome).await?,
+        EventStatus::Deleted { deleted_at, .. } => {
+            return Err(Rejection::DeletedEvent { deleted_at });
+        }
     };
     body.late_attachments = late(app, &body).await?;
     Ok(body)

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode};
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use proptest::prelude::*;
 use shared::config::{ByteSize, Config, UploadLimits};
 use shared::envelope::{Attachment, AttachmentKind};
@@ -65,7 +65,9 @@ impl Given {
         config.data.dir = dir.path().to_owned();
         config.spool.min_free_bytes = ByteSize::bytes(0);
         let spool = SpoolDirectory::open(&config).expect("a spool");
-        let storage = Storage::open(&config, Readiness::default()).expect("a storage");
+        let storage = Storage::open(&config, Readiness::default()).now_or_never();
+        let storage = storage.expect("a directory is there at once");
+        let storage = storage.expect("a storage");
         let uploads = Uploads::new(storage);
         let intake = Intake::new(
             self.limits,

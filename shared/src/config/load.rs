@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use super::{
-    ByteSize, ChunkConfig, Config, KeyConfig, ProjectConfig, RedisConfig, Secret, StorageConfig,
+    ByteSize, ChunkConfig, Config, KeepConfig, KeyConfig, ProjectConfig, RedisConfig, Secret, Span,
+    StorageConfig,
 };
 use crate::id::{ProjectId, PublicKey};
 use crate::quota::Quotas;
@@ -30,6 +31,9 @@ pub(super) const PROMISE_OPTIONS: &[&str] = &[
     "metadata.broker.list",
     "group.id",
 ];
+
+/// Tables whose keys are another program's.
+const OPTIONS: [&str; 2] = ["kafka.options", "storage.options"];
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +118,8 @@ fn known_keys() -> Table {
         },
         storage: StorageConfig {
             url: Some(String::new()),
+            keep: known_keep(),
+            ..StorageConfig::default()
         },
         projects: vec![],
         ..Config::default()
@@ -147,15 +153,22 @@ fn known_project() -> Table {
         keys: vec![key],
         minidump_max: Some(size),
         hosts: vec![String::new()],
+        keep: Some(known_keep()),
         ..ProjectConfig::new(id, [])
     };
     // INVARIANT: a project is plain tables of plain values.
     Table::try_from(project).expect("a project makes TOML")
 }
 
+fn known_keep() -> KeepConfig {
+    KeepConfig {
+        age: Some(Span::secs(1)),
+        bytes: Some(ByteSize::bytes(1)),
+    }
+}
+
 fn secret() -> Secret {
-    // INVARIANT: a secret is a text.
-    Secret::deserialize(Value::String(String::new())).expect("a text makes a secret")
+    Secret::new(String::new())
 }
 
 fn find<'t>(known: &'t Table, key: &str) -> Option<&'t Value> {
@@ -228,7 +241,7 @@ fn collect_unknown(
         };
         match (level.get(name), value) {
             (None, _) => problems.push(unknown("key", &key, known)),
-            (Some(_), _) if key == "kafka.options" => {}
+            (Some(_), _) if OPTIONS.contains(&key.as_str()) => {}
             (Some(Value::Table(level)), Value::Table(table)) => {
                 collect_unknown(&key, table, level, known, problems)
             }
@@ -272,7 +285,9 @@ fn collect_names(prefix: &str, table: &Table, names: &mut BTreeSet<String>) {
             format!("{prefix}.{name}")
         };
         match value {
-            Value::Table(inner) if key != "kafka.options" => collect_names(&key, inner, names),
+            Value::Table(inner) if !OPTIONS.contains(&key.as_str()) => {
+                collect_names(&key, inner, names)
+            }
             Value::Array(samples) if samples.iter().any(Value::is_table) => {
                 names.insert(key.clone());
                 for sample in samples.iter().filter_map(Value::as_table) {

@@ -4,6 +4,7 @@ mod envelope;
 mod load;
 mod privacy;
 mod project;
+mod storage;
 mod units;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub use envelope::{EnvelopeConfig, OtherItems};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, load};
 pub use privacy::{Keep, KeepMinidump, PrivacyConfig};
 pub use project::{KeyConfig, ProjectConfig};
+pub use storage::{KeepConfig, StorageConfig};
 pub use units::{ByteSize, Secret, Span};
 
 /// Everything an operator can set.
@@ -137,14 +139,6 @@ pub struct ChunkConfig {
 pub struct RedisConfig {
     /// `redis://…`; none: SQLite in `data.dir`.
     pub url: Option<Secret>,
-}
-
-/// `[storage]`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StorageConfig {
-    /// A directory or `file://` URL; none: `data.dir/storage`.
-    pub url: Option<String>,
 }
 
 /// `[limits]`
@@ -427,11 +421,25 @@ impl Config {
                 ),
             );
         }
+        problems.extend(crate::storage::Place::of(self).err());
+        problems.extend(self.storage.keep.problem("storage.keep"));
         problems.extend(project::problems(&self.projects, limits));
         if problems.is_empty() {
             Ok(())
         } else {
             Err(ConfigError::Invalid(problems))
         }
+    }
+
+    /// What can be, and is probably not meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let window = self.dedupe.window;
+        let everyone = self.storage.keep.warning("storage.keep", window);
+        let projects = self.projects.iter().filter_map(|project| {
+            let key = format!("project {}: projects.keep", project.id);
+            project.keep?.warning(&key, window)
+        });
+        everyone.into_iter().chain(projects).collect()
     }
 }

@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{ByteSize, PrivacyConfig, UploadLimits};
+use super::{ByteSize, KeepConfig, PrivacyConfig, UploadLimits};
 use crate::id::{ProjectId, PublicKey};
 use crate::quota::Quotas;
 
@@ -27,6 +27,9 @@ pub struct ProjectConfig {
     /// What of the users' own is kept.
     #[serde(default)]
     pub privacy: PrivacyConfig,
+    /// How long its events are kept, in place of all of `storage.keep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<KeepConfig>,
 }
 
 impl ProjectConfig {
@@ -39,6 +42,7 @@ impl ProjectConfig {
             minidump_max: None,
             hosts: Vec::new(),
             privacy: PrivacyConfig::default(),
+            keep: None,
         }
     }
 }
@@ -152,6 +156,7 @@ pub(super) fn problems(projects: &[ProjectConfig], limits: &UploadLimits) -> Vec
                 limits.attachment
             ));
         }
+        problems.extend(project.keep.and_then(|keep| keep.problem("projects.keep")));
         for host in &project.hosts {
             if !is_host_name(host) {
                 problems.push(format!(

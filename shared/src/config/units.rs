@@ -171,6 +171,12 @@ impl<'de> Deserialize<'de> for Span {
 pub struct Secret(String);
 
 impl Secret {
+    /// A value that will not show.
+    #[must_use]
+    pub const fn new(value: String) -> Self {
+        Self(value)
+    }
+
     /// The value itself.
     #[must_use]
     pub fn expose(&self) -> &str {

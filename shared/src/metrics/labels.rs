@@ -107,6 +107,18 @@ label_values! {
         EventId = "event_id",
         /// Forgetting what is older than it is kept.
         Prune = "prune",
+        /// Marking events as deleted.
+        Delete = "delete",
+        /// Agreeing on which processor does something.
+        Lease = "lease",
+    }
+
+    /// Why an event is kept no longer.
+    Surplus {
+        /// `keep.age`
+        Age = "age",
+        /// `keep.bytes`
+        Bytes = "bytes",
     }
 
     /// `processed` or `failed`.
@@ -156,6 +168,7 @@ label_sets! {
     PartitionLabels { partition: i32 }
     OutcomeLabels { outcome: OutcomeName, reason: Option<Reason> }
     StageLabels { stage: Stage }
+    SurplusLabels { reason: Surplus }
     StateLabels { operation: StateOperation }
     BuildLabels { version: Name }
 }

@@ -172,6 +172,20 @@ metric_set! {
 
     "Failed requests to the state store"
     state_errors: Family<StateLabels, Counter> = Family::default();
+    "Events removed because they are kept no longer, by reason"
+    retention_removed_events: Family<SurplusLabels, Counter> = Family::default();
+    "Bytes of the events removed because they are kept no longer, by reason"
+    retention_removed_bytes: Family<SurplusLabels, Counter> = Family::default();
+    "Events in the storage when it was last swept; 0 when nothing is configured to be removed"
+    stored_events: Gauge = Gauge::default();
+    "Bytes of the events in the storage when it was last swept; 0 when nothing is configured to be removed"
+    stored_bytes: Gauge = Gauge::default();
+    "When the last sweep that this processor made of the storage ended, in seconds since 1970; 0 before the first"
+    retention_last_sweep_timestamp_seconds: SecondsGauge = Gauge::default();
+    "How long that sweep took"
+    retention_last_sweep_duration_seconds: SecondsGauge = Gauge::default();
+    "Uploads of late files that were not kept because their event was deleted"
+    late_files_of_deleted_events: Counter = Counter::default();
     "Accepted uploads whose note the state store never got; their outcome counts them instead"
     state_dropped_notes: Counter = Counter::default();
 }
@@ -247,6 +261,11 @@ impl MetricSet {
                     .get_or_create(&ClosedLabels { reason }),
             );
         }
+        for reason in Surplus::ALL.iter().copied() {
+            let labels = SurplusLabels { reason };
+            drop(self.retention_removed_events.get_or_create(&labels));
+            drop(self.retention_removed_bytes.get_or_create(&labels));
+        }
         for operation in StateOperation::ALL.iter().copied() {
             drop(self.state_errors.get_or_create(&StateLabels { operation }));
         }
@@ -318,6 +337,14 @@ impl MetricSet {
         self.dead_letters
             .get_or_create(&DeadLetterLabels { reason })
             .inc();
+    }
+
+    /// Counts an event of so many bytes that was removed because it is kept no longer.
+    pub fn count_surplus(&self, reason: Surplus, bytes: u64) {
+        let labels = SurplusLabels { reason };
+        self.retention_removed_events.get_or_create(&labels).inc();
+        let removed = self.retention_removed_bytes.get_or_create(&labels);
+        removed.inc_by(bytes);
     }
 
     /// Counts a failed request to the state store.

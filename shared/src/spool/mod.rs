@@ -3,12 +3,14 @@
 //! The same files are scratch space while a large upload comes in, the local queue when there is no Kafka, and the
 //! refuge when Kafka is away. `incoming/` holds drafts, `ready/` durable uploads, `quarantine/` damaged files.
 
+mod copies;
 mod directory;
 mod draft;
 mod entry;
 mod format;
 mod space;
 
+pub use copies::{SpoolCopy, copies_of};
 pub use directory::{SpoolDirectory, SpoolUsage, Stored};
 pub use draft::Draft;
 pub use entry::{SpoolEntry, SpooledUpload};

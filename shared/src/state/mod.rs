@@ -83,6 +83,13 @@ pub enum EventStatus {
     },
     /// Its fate.
     Finished(Outcome),
+    /// Its fate once; then an operator had everything of it removed, and nothing of it is to come back.
+    Deleted {
+        /// Its fate, which the ledger still counts.
+        outcome: Outcome,
+        /// When it was deleted.
+        deleted_at: Timestamp,
+    },
 }
 
 /// What recording an outcome came to.
@@ -232,10 +239,49 @@ impl State {
         Ok(statuses
             .into_iter()
             .map(|status| match status {
-                Some((_, EventStatus::Finished(outcome))) => Some(outcome),
+                Some((
+                    _,
+                    EventStatus::Finished(outcome) | EventStatus::Deleted { outcome, .. },
+                )) => Some(outcome),
                 Some((_, EventStatus::Accepted { .. })) | None => None,
             })
             .collect())
+    }
+
+    /// Where an event of any project is, and whose it is. As [`State::status`], but of the notes sees what is written.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub async fn find(
+        &self,
+        event: EventId,
+    ) -> Result<Option<(ProjectId, EventStatus)>, StateError> {
+        Ok(self.statuses(&[event]).await?.pop().flatten())
+    }
+
+    /// Has a finished event known as deleted, for another [`limits::STATUS_KEPT`]. An event that is not finished, is
+    /// deleted already or is unknown stays as it is: [`State::find`] says which. Lasts from when this returns.
+    ///
+    /// # Errors
+    /// [`StateError`]: it may be marked; repeat.
+    pub async fn mark_deleted(&self, event: EventId, at: Timestamp) -> Result<(), StateError> {
+        let marked = self.0.store.mark_deleted(event, at).await;
+        self.counted(StateOperation::Delete, marked)
+    }
+
+    /// Takes or renews the lease `name` for `lasts`, under the `holder`'s own token; `false` when another holder has it.
+    /// SQLite belongs to one process, which holds every lease.
+    ///
+    /// # Errors
+    /// [`StateError`]: whether it was taken is not known.
+    pub async fn lease(
+        &self,
+        name: &'static str,
+        holder: Uuid,
+        lasts: Duration,
+    ) -> Result<bool, StateError> {
+        let taken = self.0.store.lease(name, holder, lasts).await;
+        self.counted(StateOperation::Lease, taken)
     }
 
     /// The ledger, without the notes that are still queued.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::keys::PutMode;
 use super::redis::Redis;
@@ -152,6 +153,27 @@ impl Store {
         fingerprint: blake3::Hash,
     ) -> Result<bool, StateError> {
         on_store!(self, claim_event_id(event, fingerprint))
+    }
+
+    pub(super) async fn mark_deleted(
+        &self,
+        event: EventId,
+        at: Timestamp,
+    ) -> Result<(), StateError> {
+        on_store!(self, mark_deleted(event, at))
+    }
+
+    /// As [`super::State::lease`].
+    pub(super) async fn lease(
+        &self,
+        name: &'static str,
+        holder: Uuid,
+        lasts: Duration,
+    ) -> Result<bool, StateError> {
+        match self {
+            Self::Sqlite(_) => Ok(true),
+            Self::Redis(store) => store.lease(name, holder, lasts).await,
+        }
     }
 
     /// Forgets what finished before `oldest`. Redis does so by itself.

@@ -22,6 +22,15 @@ struct AcceptedValue {
     received_at: Timestamp,
 }
 
+/// What follows [`FINISHED_MARK`] when the event was deleted afterwards; an outcome's JSON begins otherwise.
+const DELETED_MARK: char = 'D';
+
+#[derive(Serialize, Deserialize)]
+struct DeletedValue {
+    deleted_at: Timestamp,
+    outcome: Outcome,
+}
+
 /// The value of an accepted event.
 pub(super) fn accepted(note: &AcceptedNote) -> String {
     let value = AcceptedValue {
@@ -34,6 +43,23 @@ pub(super) fn accepted(note: &AcceptedNote) -> String {
 /// The value of a finished event.
 pub(super) fn finished(outcome: &Outcome) -> String {
     mark(FINISHED_MARK, outcome)
+}
+
+/// The value of a finished event with this value after its deletion; `None` when it is not finished, or deleted already.
+pub(super) fn deleted(value: &str, deleted_at: Timestamp) -> Result<Option<String>, StateError> {
+    match status(value)? {
+        (_, EventStatus::Finished(outcome)) => {
+            let value = DeletedValue {
+                deleted_at,
+                outcome,
+            };
+            Ok(Some(format!(
+                "{FINISHED_MARK}{}",
+                mark(DELETED_MARK, &value)
+            )))
+        }
+        (_, EventStatus::Accepted { .. } | EventStatus::Deleted { .. }) => Ok(None),
+    }
 }
 
 fn mark(mark: char, value: &impl Serialize) -> String {
@@ -49,6 +75,22 @@ pub(super) fn status(value: &str) -> Result<(ProjectId, EventStatus), StateError
         StateError::Unreadable(format!("a status that starts {start:?}: {error}"))
     };
     if let Some(json) = value.strip_prefix(FINISHED_MARK) {
+        if let Some(json) = json.strip_prefix(DELETED_MARK) {
+            let value: DeletedValue =
+                serde_json::from_str(json).map_err(|error| unreadable(&error))?;
+            let DeletedValue {
+                deleted_at,
+                outcome,
+            } = value;
+            let project = outcome.project_id;
+            return Ok((
+                project,
+                EventStatus::Deleted {
+                    outcome,
+                    deleted_at,
+                },
+            ));
+        }
         let outcome: Outcome = serde_json::from_str(json).map_err(|error| unreadable(&error))?;
         return Ok((outcome.project_id, EventStatus::Finished(outcome)));
     }
@@ -76,7 +118,7 @@ pub(super) fn key(value: &str) -> Result<KeyRecord, StateError> {
 /// The outcome in a finished event's value.
 pub(super) fn outcome(value: &str) -> Result<Outcome, StateError> {
     match status(value)? {
-        (_, EventStatus::Finished(outcome)) => Ok(outcome),
+        (_, EventStatus::Finished(outcome) | EventStatus::Deleted { outcome, .. }) => Ok(outcome),
         (_, EventStatus::Accepted { .. }) => Err(StateError::Unreadable(
             "expected an outcome, found an accepted event".into(),
         )),

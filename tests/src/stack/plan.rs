@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::{Role, Stack};
 use crate::kafka::Topics;
+use crate::s3::{self, S3};
 use crate::settings::Settings;
 use crate::{environment, ports, redis};
 
@@ -21,6 +22,8 @@ pub struct Plan {
     hooked: bool,
     two_relays: bool,
     processors: usize,
+    /// Where what the stack stores can be looked at as files, when that is not below its own directory.
+    storage: Option<PathBuf>,
 }
 
 /// The services of a split stack, and what its queue looks like.
@@ -43,6 +46,7 @@ impl Plan {
             hooked: false,
             two_relays: false,
             processors: 1,
+            storage: None,
         }
     }
 
@@ -61,6 +65,7 @@ impl Plan {
             hooked: false,
             two_relays: false,
             processors: 1,
+            storage: None,
         }
     }
 
@@ -113,6 +118,19 @@ impl Plan {
         self
     }
 
+    /// Keeps dumps and reports in the bucket of `server`, which is reached at `address`: its own, or a proxy's.
+    pub fn bucket(mut self, server: &S3, address: &str) -> Self {
+        self.storage = Some(server.objects());
+        let url = format!("s3://{}/{}", s3::BUCKET, s3::PREFIX);
+        let endpoint = format!("http://{address}");
+        let options = "storage.options";
+        self.text("storage", "url", &url)
+            .text(options, "aws_endpoint", &endpoint)
+            .raw(options, "aws_allow_http", "true")
+            .text(options, "aws_access_key_id", s3::ACCESS_KEY)
+            .text(options, "aws_secret_access_key", s3::SECRET_KEY)
+    }
+
     /// The relay, and nobody else, comes to the broker at this address: a proxy's.
     pub fn relay_broker(self, address: &str) -> Self {
         self.relay_variable("CRASHFERRY__KAFKA__BROKERS", address)
@@ -158,8 +176,10 @@ impl Plan {
         self.settings.text("relay", "listen", &listen);
         self.settings.text("log", "format", "json");
         let mut stack = match self.split {
-            None => prepare_standalone(&self.settings, dir, listen),
-            Some(split) => prepare_split(self.settings, split, dir, listen, relay_port),
+            None => prepare_standalone(&self.settings, dir, listen, self.storage),
+            Some(split) => {
+                prepare_split(self.settings, split, dir, listen, relay_port, self.storage)
+            }
         };
         if self.two_relays {
             stack.add_relay();
@@ -189,7 +209,12 @@ impl Plan {
     }
 }
 
-fn prepare_standalone(settings: &Settings, dir: TempDir, listen: String) -> Stack {
+fn prepare_standalone(
+    settings: &Settings,
+    dir: TempDir,
+    listen: String,
+    storage: Option<PathBuf>,
+) -> Stack {
     let config = write_config(&dir, settings);
     let data = dir.path().join("data");
     let mut standalone = Role::new("standalone", "standalone", &config, dir.path());
@@ -201,7 +226,7 @@ fn prepare_standalone(settings: &Settings, dir: TempDir, listen: String) -> Stac
         config,
         topics: None,
         broker: String::new(),
-        storage: data.join("storage"),
+        storage: storage.unwrap_or_else(|| data.join("storage")),
         database: None,
         dir,
     }
@@ -213,11 +238,16 @@ fn prepare_split(
     dir: TempDir,
     listen: String,
     database: u16,
+    storage: Option<PathBuf>,
 ) -> Stack {
     let topics = Topics::unique();
     topics.create(&split.broker, split.partitions, split.limit_bytes);
-    let storage = dir.path().join("storage");
-    fs::create_dir(&storage).expect("a directory for the storage");
+    let storage = storage.unwrap_or_else(|| {
+        let storage = dir.path().join("storage");
+        fs::create_dir(&storage).expect("a directory for the storage");
+        settings.text("storage", "url", &format!("file://{}", storage.display()));
+        storage
+    });
     settings.text("kafka", "brokers", &split.broker);
     settings.text("kafka", "group", &topics.attachments);
     settings.text("kafka.topics", "attachments", &topics.attachments);
@@ -231,7 +261,6 @@ fn prepare_split(
     let redis = split.redis.unwrap_or_else(environment::redis);
     let redis = format!("redis://{redis}/{}", database.unwrap_or_default());
     settings.text("redis", "url", &redis);
-    settings.text("storage", "url", &format!("file://{}", storage.display()));
     let config = write_config(&dir, &settings);
     let role = |name| Role::new(name, name, &config, dir.path());
     Stack {

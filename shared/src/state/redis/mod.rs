@@ -1,6 +1,7 @@
 //! State in Redis, for roles in several processes. Status and ledger change in one script.
 
 mod claimer;
+mod deleted;
 mod keys;
 mod link;
 mod outcomes;

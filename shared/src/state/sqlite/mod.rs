@@ -1,5 +1,6 @@
 //! State in a SQLite file: one connection on a thread of its own, requests that come together in one transaction.
 
+mod deleted;
 mod keys;
 mod outcomes;
 mod repeats;
