@@ -28,16 +28,16 @@ const PRODUCER_INFLIGHT_BYTES: usize = 32 << 20;
 /// What the scaled-out processor knows of its cluster.
 pub(crate) struct Cluster {
     admin: Admin,
-    limits: Limits,
+    limits: watch::Sender<Limits>,
     /// How long the ingest topic keeps records.
     retention: watch::Sender<Option<Duration>>,
 }
 
 /// The limits of the output topics.
 #[derive(Clone, Copy)]
-struct Limits {
-    reports: TopicLimit,
-    outcomes: TopicLimit,
+pub(crate) struct Limits {
+    pub(crate) reports: TopicLimit,
+    pub(crate) outcomes: TopicLimit,
     dead_letters: TopicLimit,
 }
 
@@ -93,6 +93,7 @@ impl Cluster {
                     readiness.set(Part::Topic, PartState::Ready);
                     readiness.set(Part::Producer, PartState::Ready);
                     let (retention, _) = watch::channel(topic.retention);
+                    let (limits, _) = watch::channel(limits);
                     return Ok(Some(Self {
                         admin,
                         limits,
@@ -148,6 +149,10 @@ impl Cluster {
             if !rest(&mut backoff, &stop).await {
                 return Ok(());
             }
+            match Limits::ask(&self.admin, &config.kafka).await {
+                Ok(limits) => drop(self.limits.send_replace(limits)),
+                Err(error) => tracing::warn!(%error, "the topics' limits are taken as they were"),
+            }
             intake = self.intake(config, services)?;
         }
     }
@@ -164,15 +169,16 @@ impl Cluster {
             path: config.data.dir.clone(),
             error,
         })?;
+        let limits = *self.limits.borrow();
         let producer = TransactionalProducer::new(
             &config.kafka,
-            self.limits.bounds(),
+            limits.bounds(),
             identity.name(&config.kafka.group),
         );
         let dead_letters = DeadLetters {
             origin_topic: names.attachments.as_str().into(),
             topic: names.dead_letters.as_str().into(),
-            limit: self.limits.dead_letters,
+            limit: limits.dead_letters,
             metrics: metrics.clone(),
         };
         let instance = identity.name(&config.kafka.group);
@@ -197,9 +203,8 @@ impl Cluster {
         let names = &config.kafka.topics;
         Publisher::Kafka(Topics {
             reports: names.reports.as_str().into(),
-            report_limit: self.limits.reports,
             outcomes: names.outcomes.as_str().into(),
-            outcome_limit: self.limits.outcomes,
+            limits: self.limits.subscribe(),
         })
     }
 }

@@ -299,7 +299,7 @@ impl Pipeline {
                 self.state.begin_attempt(event, attempt)
             })
             .await;
-            if begun <= self.parser.attempts_max() {
+            if begun <= self.parser.begun_max() {
                 self.metrics.parser_attempts.inc();
             }
             begun

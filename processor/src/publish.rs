@@ -6,8 +6,9 @@ use bytes::Bytes;
 use shared::kafka::OutputRecord;
 use shared::outcome::{Failure, Outcome, Verdict};
 use shared::report::Report;
-use shared::size_limit::TopicLimit;
+use tokio::sync::watch;
 
+use crate::cluster::Limits;
 use crate::report;
 
 /// Missing chunks that an outcome names when naming all would not fit its topic.
@@ -24,9 +25,9 @@ pub(crate) enum Publisher {
 /// The topics of a scaled-out processor.
 pub(crate) struct Topics {
     pub(crate) reports: Arc<str>,
-    pub(crate) report_limit: TopicLimit,
     pub(crate) outcomes: Arc<str>,
-    pub(crate) outcome_limit: TopicLimit,
+    /// What they take, as far as is known.
+    pub(crate) limits: watch::Receiver<Limits>,
 }
 
 impl Publisher {
@@ -40,10 +41,11 @@ impl Publisher {
         let Self::Kafka(topics) = self else {
             return Vec::new();
         };
+        let limits = *topics.limits.borrow();
         let key = Bytes::copy_from_slice(outcome.event_id.as_bytes());
         let mut records = Vec::with_capacity(2);
         if let Some((whole, encoded)) = report {
-            let bytes_max = topics.report_limit.value_bytes_max(key.len(), []);
+            let bytes_max = limits.reports.value_bytes_max(key.len(), []);
             records.push(OutputRecord {
                 topic: Arc::clone(&topics.reports),
                 partition: None,
@@ -52,7 +54,7 @@ impl Publisher {
                 value: report::fit(whole, &encoded, bytes_max),
             });
         }
-        let bytes_max = topics.outcome_limit.value_bytes_max(key.len(), []);
+        let bytes_max = limits.outcomes.value_bytes_max(key.len(), []);
         let value = encode(outcome, bytes_max).into();
         records.push(OutputRecord {
             topic: Arc::clone(&topics.outcomes),

@@ -88,9 +88,11 @@ pub(crate) struct IntakeParts {
     pub(crate) identity: ProcessorIdentity,
 }
 
-/// The consumer will not read any more.
+/// This intake goes no further: its consumer will not read any more, or what it has to tell must be cut anew.
 #[derive(Debug, thiserror::Error)]
-#[error("the consumer failed for good; why is in the log above")]
+#[error(
+    "the consumer failed for good, or an output topic's limit was lowered; why is in the log above"
+)]
 pub(crate) struct IntakeLost;
 
 impl KafkaIntake {
@@ -128,7 +130,7 @@ impl KafkaIntake {
     /// Hands events over until `stop`, then waits until what it handed over has landed, and leaves the group.
     ///
     /// # Errors
-    /// [`IntakeLost`] when the consumer ended by itself: what is not finished is left to the next one.
+    /// [`IntakeLost`]: what is not finished, and what is not told, is left to the next one.
     pub(crate) async fn run(
         mut self,
         deliveries: mpsc::Sender<Delivery>,
@@ -168,7 +170,12 @@ impl KafkaIntake {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 Some(change) = self.events.changes.recv() => self.take_change(change),
-                () = self.outbox.ended() => self.outbox.begin(&mut self.partitions),
+                () = self.outbox.ended() => {
+                    if self.outbox.has_outgrown() {
+                        return Err(IntakeLost);
+                    }
+                    self.outbox.begin(&mut self.partitions);
+                }
                 Some(finished) = self.finished_told.recv() => self.take_finished(finished),
                 _ = tick.tick() => {
                     self.take_time();

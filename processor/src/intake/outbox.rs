@@ -56,6 +56,8 @@ pub(super) struct Outbox {
     doubt: Option<Doubt>,
     /// Dropped when no transaction with their partitions is running.
     revoked: Vec<oneshot::Sender<Infallible>>,
+    /// A record is larger than its topic takes by now.
+    has_outgrown: bool,
     backoff: Backoff,
     /// A failed transaction is not tried again before.
     not_before: Instant,
@@ -90,6 +92,7 @@ impl Outbox {
             in_hand: Vec::new(),
             doubt: None,
             revoked: Vec::new(),
+            has_outgrown: false,
             backoff: fresh_backoff(),
             not_before: Instant::now(),
             readiness,
@@ -105,6 +108,11 @@ impl Outbox {
     /// Whether more may be read that could end here at once.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() < WAITING_ITEMS_MAX && self.waiting_bytes < WAITING_BYTES_MAX
+    }
+
+    /// Whether a record in hand is larger than its topic takes: its topic's limit was lowered, and it has to be cut again.
+    pub(super) fn has_outgrown(&self) -> bool {
+        self.has_outgrown
     }
 
     /// Whether everything has landed.
@@ -257,6 +265,10 @@ impl Outbox {
             Err(error) => {
                 let items = self.in_hand.len();
                 match &error {
+                    CommitError::TooLarge(error) => {
+                        tracing::error!(%error, items, "outputs have to be cut again");
+                        self.has_outgrown = true;
+                    }
                     CommitError::NotLanded(error) => {
                         tracing::warn!(%error, items, "outputs have not landed; trying again");
                     }

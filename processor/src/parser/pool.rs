@@ -19,6 +19,9 @@ use super::attempts::{Attempt, AttemptError, Attempts, Parsed, told, used_up};
 use super::child::{ExchangeError, ParserProcess};
 use super::confine::Confinement;
 
+/// A processor that is killed again and again, for reasons of its machine, takes the same few events up each time: for each
+/// attempt that may fail, so many may go unseen.
+const UNSEEN_PER_ATTEMPT_MAX: u32 = 5;
 /// A process is replaced after so many dumps, so that what leaks or fragments in it never adds up.
 const DUMPS_PER_PROCESS_MAX: u32 = 1000;
 /// A process that was started says how it is confined within this time.
@@ -108,10 +111,10 @@ impl ParserPool {
         }
     }
 
-    /// Attempts at a dump at most.
+    /// Attempts at a dump at most, those among them that this process did not see the end of.
     #[must_use]
-    pub fn attempts_max(&self) -> u32 {
-        self.settings.attempts_max
+    pub fn begun_max(&self) -> u32 {
+        self.settings.attempts_max * UNSEEN_PER_ATTEMPT_MAX
     }
 
     /// Starts a process and says how it is confined; it stays for a dump.
@@ -128,7 +131,8 @@ impl ParserPool {
 
     /// Parses a dump, with a fresh process for each attempt after one that died, [`ParserSettings::attempts_max`] times
     /// at most. An attempt is counted when its process is there and before it gets the dump: so whatever dies of the
-    /// dump, this process included, has been counted. Dropping the future kills the process at work.
+    /// dump, this process included, has been counted. One whose end nobody saw may have ended well, so
+    /// [`ParserPool::begun_max`] of those are made. Dropping the future kills the process at work.
     ///
     /// # Errors
     /// [`ParserUnavailable`] when the dump could not be tried. Give the same `attempts` again then.
@@ -146,7 +150,7 @@ impl ParserPool {
             let permit = permit.map_err(|_| ParserUnavailable::Stopped)?;
             let process = self.idle_or_new().await?;
             let begun = attempts.begin().await;
-            if begun > self.settings.attempts_max {
+            if begun > self.begun_max() {
                 self.keep(process).await;
                 return Ok(used_up(begun - 1));
             }

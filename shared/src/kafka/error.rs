@@ -75,6 +75,11 @@ impl RefusedRecord {
     }
 }
 
+/// Whether a record was refused because it is larger than its topic takes.
+pub(super) fn is_too_large(error: &ClientError) -> bool {
+    code(error).is_some_and(|code| matches!(class(code), Class::TooLarge))
+}
+
 /// The code of an error, administrative ones included.
 #[expect(
     clippy::wildcard_enum_match_arm,

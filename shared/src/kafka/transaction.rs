@@ -13,7 +13,7 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext, PurgeConfig};
 
 use super::consumer::{CommitPosition, RecordConsumer};
-use super::error::KafkaError;
+use super::error::{KafkaError, is_too_large};
 use super::error_log::ErrorLog;
 use super::mark::TransactionMark;
 use super::producer::ProducerBounds;
@@ -44,6 +44,9 @@ pub enum CommitError {
     /// Nothing has landed.
     #[error(transparent)]
     NotLanded(#[from] KafkaError),
+    /// Nothing has landed, and never will: a record is larger than its topic takes by now.
+    #[error("{0}")]
+    TooLarge(KafkaError),
     /// All of it may have landed: [`TransactionalProducer::settle`] tells, and until it has, nothing of it may be repeated.
     #[error("{error}")]
     InDoubt {
@@ -129,7 +132,11 @@ impl TransactionalProducer {
                 if abort(client).is_err() {
                     self.give_up();
                 }
-                Err(KafkaError::from_client("writing outputs", &error).into())
+                let refused = KafkaError::from_client("writing outputs", &error);
+                Err(match is_too_large(&error) {
+                    true => CommitError::TooLarge(refused),
+                    false => CommitError::NotLanded(refused),
+                })
             }
             Err(Failed::InDoubt(error)) => {
                 self.give_up();
