@@ -17,6 +17,7 @@ use shared::privacy::PrivacyRules;
 use shared::report::{CrashDetails, Processing, Report, ReportAttachment};
 use shared::state::{AttemptId, Finished, State};
 use shared::storage::{EventFolder, Storage, StoragePath};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
 use crate::files::{ReportFiles, corruption};
@@ -62,7 +63,9 @@ impl Pipeline {
     ///
     /// The state is told first and the topics last, together with the queue's forgetting the event. Killed in between, the
     /// event is delivered again, is known as finished, and is told as it was recorded, without being parsed again.
-    pub(crate) async fn process(&self, delivery: Delivery) {
+    ///
+    /// `place` is given back as soon as the telling is on its way: a transaction takes as long for many events as for one.
+    pub(crate) async fn process(&self, delivery: Delivery, place: OwnedSemaphorePermit) {
         let Delivery {
             mut assembled,
             partition,
@@ -80,7 +83,7 @@ impl Pipeline {
             }
             Some(_) => {
                 tracing::info!("a copy of a finished event");
-                return completion.complete(Vec::new()).await;
+                return completion.complete(Vec::new()).await.wait().await;
             }
             None => {
                 if let Err(error) = assembled.envelope.restore_event() {
@@ -103,9 +106,10 @@ impl Pipeline {
         };
         log(&outcome);
         let _publishing = self.metrics.enter(Stage::Publish);
-        completion
-            .complete(self.publisher.records(report, &outcome))
-            .await;
+        let records = self.publisher.records(report, &outcome);
+        let landing = completion.complete(records).await;
+        drop(place);
+        landing.wait().await;
     }
 
     /// Records the outcome; returns the one that is recorded.

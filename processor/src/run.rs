@@ -11,7 +11,7 @@ use shared::readiness::{Part, PartState, Readiness};
 use shared::services::Services;
 use shared::size_limit::TopicLimitTooSmall;
 use shared::spool::SpoolDirectory;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -186,16 +186,23 @@ async fn process_all(
     places: usize,
 ) {
     let mut events = JoinSet::new();
+    let places = Arc::new(Semaphore::new(places));
     loop {
-        let delivery = tokio::select! {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            // INVARIANT: nobody closes the places.
+            let place = place.expect("there are places");
+            delivered.recv().await.map(|delivery| (place, delivery))
+        };
+        let next = tokio::select! {
             biased;
             Some(ended) = events.join_next() => {
                 note(ended);
                 continue;
             }
-            delivery = delivered.recv(), if events.len() < places => delivery,
+            next = next => next,
         };
-        let Some(delivery) = delivery else { break };
+        let Some((place, delivery)) = next else { break };
         let pipeline = Arc::clone(pipeline);
         let envelope = &delivery.assembled.envelope;
         let span = tracing::info_span!(
@@ -205,7 +212,7 @@ async fn process_all(
             partition = delivery.partition,
             offset = delivery.assembled.offset,
         );
-        let processed = async move { pipeline.process(delivery).await };
+        let processed = async move { pipeline.process(delivery, place).await };
         events.spawn(processed.instrument(span));
     }
     while let Some(ended) = events.join_next().await {

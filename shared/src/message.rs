@@ -180,6 +180,15 @@ pub enum MessageError {
 }
 
 impl MessageError {
+    /// Every reason there is.
+    pub const REASONS: [&'static str; 5] = [
+        "not_a_message",
+        "unknown_type",
+        "malformed",
+        "no_crash",
+        "oversized",
+    ];
+
     /// The reason's name in dead letters and metrics.
     #[must_use]
     pub fn reason(&self) -> &'static str {

@@ -8,6 +8,8 @@ use harness::stack::{FATE_DEADLINE, Plan, Stack};
 use harness::{broken, dumps, environment, wait};
 use serde_json::Value;
 
+/// Of the processor, before a dump that may be tried once is held to be the cause.
+const DEATHS: u32 = 5;
 const ATTEMPTS: u32 = 3;
 /// Good dumps between two hostile ones.
 const NEIGHBOURS: usize = 4;
@@ -86,15 +88,19 @@ fn attempts_are_remembered_when_the_processor_is_killed_standalone() {
 /// A dump that is being parsed whenever the processor dies, whatever of, is given up as well.
 #[test]
 fn a_dump_that_is_there_at_every_death_of_the_processor_is_given_up() {
-    let mut stack = plan(Plan::standalone()).start();
+    let one = plan(Plan::standalone()).raw("processor", "attempts", "1");
+    let mut stack = one.text("processor", "parse_timeout", "60s").start();
     let dump = dumps::hooked("spin");
     let id = stack.upload(&dump);
-    for _ in 0..ATTEMPTS {
+    for _ in 0..DEATHS {
         attempt_begins(&mut stack, 1);
         stack.processor().kill();
         stack.processor().start();
     }
-    let event = fails(&stack, &id, "parser_crashed", &dump);
+    let event = stack.fate(&id, "failed", FATE_DEADLINE);
+    assert_eq!(event["reason"], "parser_crashed", "{event}");
+    assert_eq!(event["outcome"]["attempts"], DEATHS, "{event}");
+    assert!(stack.stored_dump(&id) == dump, "it is kept");
     assert!(error(&event).contains("processor itself"), "{event}");
     stack.finish(0, 1);
 }

@@ -29,10 +29,11 @@ fn in_memory_and_then_in_scratch_files() {
 #[test]
 fn past_the_room_for_scratch_files() {
     let scale = Scale::of("incomplete_events_fit_in_memory/past_the_room_for_scratch_files");
-    let plan =
-        Plan::split()
-            .text("processor", "memory", "16MiB")
-            .text("processor", "scratch", "64MiB");
+    let plan = Plan::split()
+        .text("processor", "memory", "16MiB")
+        .text("limits", "upload", "64MiB")
+        .text("limits", "attachment", "64MiB")
+        .text("processor", "scratch", "64MiB");
     complete_all(&scale, plan, 24, 10_000_000, 16 * MIB);
 }
 

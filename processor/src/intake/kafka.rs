@@ -183,7 +183,7 @@ impl KafkaIntake {
                         return Err(IntakeLost);
                     }
                 }
-                place = deliveries.reserve(), if next.is_some() => {
+                place = deliveries.reserve(), if next.is_some() && self.outbox.has_room() => {
                     let Ok(place) = place else { return Ok(()) };
                     if let Some(delivery) = next.and_then(|next| self.assembled.remove(next)) {
                         place.send(delivery);
@@ -232,16 +232,19 @@ impl KafkaIntake {
         match change {
             AssignmentChange::Assigned {
                 starts,
+                uncommitted,
                 truncated,
                 assignment,
             } => {
                 for start in starts {
                     let number = start.partition;
                     let gauges = self.metrics.partition(number);
-                    self.partitions.insert(
-                        number,
-                        Partition::resumed(start, assignment, self.patience, gauges),
-                    );
+                    let mut partition =
+                        Partition::resumed(start, assignment, self.patience, gauges);
+                    if uncommitted.contains(&number) {
+                        partition.commit_soon();
+                    }
+                    self.partitions.insert(number, partition);
                 }
                 truncated.into_iter().for_each(|range| self.note(range));
                 self.readiness.set(Part::Consumer, PartState::Ready);
@@ -413,9 +416,9 @@ impl KafkaIntake {
             };
             let brought = partition.take_time(read_for, wall_ms, is_stuck);
             actions.extend(brought.into_iter().map(|action| (*number, action)));
-            let log_start = self.consumer.log_start(*number);
+            let log = self.consumer.log_span(*number);
             let now = (self.clock.running_for(), wall_ms);
-            open_events += partition.show(now, log_start, retention);
+            open_events += partition.show(now, log, retention);
         }
         for (number, action) in actions {
             self.act(number, action);

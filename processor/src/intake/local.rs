@@ -86,7 +86,7 @@ impl LocalIntake {
                 "a spool file without an event id in its name has no outcome"
             );
             let kept = Completion::new(self.kept(entry, damage));
-            kept.complete(Vec::new()).await;
+            kept.complete(Vec::new()).await.wait().await;
             return None;
         };
         let envelope = Envelope {

@@ -68,8 +68,8 @@ impl Completion {
     }
 
     /// The outcome is recorded: `records` tell of it, together with the queue's forgetting the event. Returns when both
-    /// have happened, or are somebody else's business: another processor's that took the partition over.
-    pub(crate) async fn complete(mut self, records: Vec<Arc<OutputRecord>>) {
+    /// are on their way, and what tells when they have happened.
+    pub(crate) async fn complete(mut self, records: Vec<Arc<OutputRecord>>) -> Landing {
         match self.0.take() {
             Some(Claim::Kafka {
                 finished,
@@ -83,13 +83,9 @@ impl Completion {
                     records,
                     landed: Some(landed),
                 };
-                if finished.send(told).await.is_err() || has_landed.await.is_err() {
-                    tracing::info!(
-                        partition,
-                        ?sealed,
-                        "left to the processor that has the partition now"
-                    );
-                }
+                // Nobody takes it when the intake has ended: then it has not landed.
+                let _ended = finished.send(told).await;
+                return Landing(Some((partition, sealed, has_landed)));
             }
             Some(Claim::Spool(entry)) => {
                 let removed = tokio::task::spawn_blocking(move || entry.remove()).await;
@@ -117,6 +113,27 @@ impl Completion {
                 }
             }
             None => {}
+        }
+        Landing(None)
+    }
+}
+
+/// What was told of an event, on its way.
+#[derive(Debug)]
+pub(crate) struct Landing(Option<(i32, Sealed, oneshot::Receiver<()>)>);
+
+impl Landing {
+    /// Waits until it has landed, or is somebody else's business: another processor's that took the partition over.
+    pub(crate) async fn wait(self) {
+        let Some((partition, sealed, has_landed)) = self.0 else {
+            return;
+        };
+        if has_landed.await.is_err() {
+            tracing::info!(
+                partition,
+                ?sealed,
+                "left to the processor that has the partition now"
+            );
         }
     }
 }

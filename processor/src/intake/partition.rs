@@ -28,8 +28,8 @@ pub(super) struct Partition {
     /// The position at which there was nothing more to read.
     end: Option<i64>,
     headroom: Headroom,
-    /// The position that was committed last, or is being committed.
-    committed: CommitPosition,
+    /// The position that was committed last, or is being committed; `None`: none ever was.
+    committed: Option<CommitPosition>,
     gauges: PartitionGauges,
 }
 
@@ -84,9 +84,14 @@ impl Partition {
             now: LogTime::default(),
             end: None,
             headroom: Headroom::default(),
-            committed: start,
+            committed: Some(start),
             gauges,
         }
+    }
+
+    /// Nothing was ever committed: where we begin is, with the next position, so that it is known what retention takes.
+    pub(super) fn commit_soon(&mut self) {
+        self.committed = None;
     }
 
     /// Whether a record was read since we have the partition this time. Others are read again.
@@ -252,17 +257,17 @@ impl Partition {
     /// The position to be committed, when it is another than before.
     pub(super) fn next_commit(&mut self) -> Option<CommitPosition> {
         let position = self.position();
-        let moved = position != self.committed;
-        self.committed = position.clone();
+        let moved = self.committed.as_ref() != Some(&position);
+        self.committed = Some(position.clone());
         moved.then_some(position)
     }
 
-    /// Shows where the partition stands; returns how many events are open. `log_start` is the first offset that its log
-    /// still has, `retention` how long records are kept, `at` the time on any steady clock.
+    /// Shows where the partition stands; returns how many events are open. `log` is the first offset that its log still has
+    /// and the next one it will have, `retention` how long records are kept, `at` the time on any steady clock.
     pub(super) fn show(
         &mut self,
         (at, wall_ms): (Duration, i64),
-        log_start: Option<i64>,
+        log: Option<(i64, i64)>,
         retention: Option<Duration>,
     ) -> usize {
         let (lowest, position) = (
@@ -272,6 +277,9 @@ impl Partition {
         self.gauges.watermark_offset.set(lowest);
         self.gauges.position_offset.set(position);
         self.gauges.span_records.set(position - lowest);
+        if let Some((_, end)) = log {
+            self.gauges.lag_records.set((end - lowest).max(0));
+        }
         let behind_ms = match self.now.written_ms {
             // Nothing was read yet.
             0 => 0,
@@ -284,7 +292,7 @@ impl Partition {
             } else {
                 Duration::from_millis(behind_ms)
             },
-            above_start: position - log_start.unwrap_or(0),
+            above_start: position - log.map_or(0, |(start, _)| start),
         };
         let headroom = self.headroom.take(standing, retention);
         let seconds = headroom.map_or(f64::INFINITY, |headroom| headroom.as_secs_f64());

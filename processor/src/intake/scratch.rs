@@ -136,7 +136,10 @@ impl ChunkStore {
     pub(super) fn scratch_bytes(&mut self) -> u64 {
         self.full_files.retain(|(file, _)| file.strong_count() > 0);
         let full: u64 = self.full_files.iter().map(|(_, bytes)| bytes).sum();
-        full + self.file.as_ref().map_or(0, |(_, bytes)| *bytes)
+        // Only we have it: what was in it is not needed any more.
+        let current = self.file.as_ref();
+        let needed = current.filter(|(file, _)| Arc::strong_count(file) > 1);
+        full + needed.map_or(0, |(_, bytes)| *bytes)
     }
 
     /// The file that the next chunk goes to, and where in it.
@@ -242,11 +245,11 @@ mod tests {
             kept.push(store.keep(piece.clone()));
         }
         assert_eq!(store.scratch_bytes(), 144 << 20);
-        // The file that is being written and the first one stay.
         kept.truncate(1);
         assert_eq!(store.room(Room::Full), Room::Some);
-        assert_eq!(store.scratch_bytes(), (64 + 16) << 20);
+        assert_eq!(store.scratch_bytes(), 64 << 20, "the first file stays");
         kept.clear();
+        assert_eq!(store.scratch_bytes(), 0, "nothing is needed");
         kept.push(store.keep(piece));
         assert_eq!(
             store.scratch_bytes(),

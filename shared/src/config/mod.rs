@@ -10,6 +10,7 @@ mod units;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +182,53 @@ pub struct ProcessorConfig {
     pub memory: ByteSize,
     /// Scratch files for them; past it partitions are not read for a while. No single event may be larger.
     pub scratch: ByteSize,
+}
+
+impl ProcessorConfig {
+    /// What cannot work, each with what was expected and what was found.
+    fn problems(&self, limits: &UploadLimits) -> Vec<String> {
+        let Self {
+            workers,
+            parse_timeout,
+            parse_memory,
+            attempts,
+            incomplete_after,
+            scratch,
+            ..
+        } = self;
+        let (shortest, least, upload) =
+            (Duration::from_millis(100), ByteSize::mib(64), limits.upload);
+        let expected = [
+            (
+                *attempts > 0,
+                format!("attempts: expected at least 1, found {attempts}"),
+            ),
+            (
+                *workers != Some(0),
+                "workers: expected at least 1, found 0".to_owned(),
+            ),
+            (
+                parse_timeout.get() >= shortest,
+                format!("parse_timeout: expected at least 100ms, found {parse_timeout}"),
+            ),
+            (
+                *parse_memory >= least,
+                format!("parse_memory: expected at least {least}, found {parse_memory}"),
+            ),
+            (
+                incomplete_after.get() >= shortest,
+                format!("incomplete_after: expected at least 100ms, found {incomplete_after}"),
+            ),
+            (
+                *scratch >= upload,
+                format!("scratch: expected at least limits.upload ({upload}), found {scratch}"),
+            ),
+        ];
+        let wrong = expected.into_iter().filter(|(holds, _)| !holds);
+        wrong
+            .map(|(_, problem)| format!("processor.{problem}"))
+            .collect()
+    }
 }
 
 /// `[log]`
@@ -405,14 +453,6 @@ impl Config {
                 self.relay.max_inflight_bytes
             ),
         );
-        expect(
-            self.processor.attempts > 0,
-            "processor.attempts: expected at least 1, found 0".into(),
-        );
-        expect(
-            self.processor.workers != Some(0),
-            "processor.workers: expected at least 1, found 0".into(),
-        );
         for key in load::PROMISE_OPTIONS {
             expect(
                 !self.kafka.options.contains_key(*key),
@@ -421,6 +461,7 @@ impl Config {
                 ),
             );
         }
+        problems.extend(self.processor.problems(limits));
         problems.extend(crate::storage::Place::of(self).err());
         problems.extend(self.storage.keep.problem("storage.keep"));
         problems.extend(project::problems(&self.projects, limits));

@@ -99,6 +99,8 @@ pub enum AssignmentChange {
     Assigned {
         /// Where to begin.
         starts: Vec<CommitPosition>,
+        /// Those of them for which the group has no position yet.
+        uncommitted: BTreeSet<i32>,
         /// What of them is gone already.
         truncated: Vec<Truncated>,
         /// Which assignment this is: records of an earlier one may still be on their way, and are read again.
@@ -257,10 +259,10 @@ impl RecordConsumer {
         Ok(())
     }
 
-    /// The first offset that the log still has, by the last word of the brokers.
+    /// The first offset that the log still has and the next one it will have, by the last word of the brokers.
     #[must_use]
-    pub fn log_start(&self, partition: i32) -> Option<i64> {
-        self.client.context().log_start(partition)
+    pub fn log_span(&self, partition: i32) -> Option<(i64, i64)> {
+        self.client.context().log_span(partition)
     }
 
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {

@@ -33,8 +33,10 @@ pub(super) struct Group {
     assignments: Mutex<Assignments>,
     /// Partitions that are ours and not to be read now.
     held_back: Mutex<BTreeSet<i32>>,
-    /// The first offset of each partition's log.
-    log_starts: Mutex<HashMap<i32, i64>>,
+    /// The first offset of each partition's log, and the next one it will have.
+    log_spans: Mutex<HashMap<i32, (i64, i64)>>,
+    /// Where each partition was begun: that is its position until something of it was read.
+    begun_at: Mutex<HashMap<i32, i64>>,
     stop: Arc<AtomicBool>,
     /// A rebalance was given up: this client is outside of its group for good.
     lost: AtomicBool,
@@ -42,6 +44,15 @@ pub(super) struct Group {
     received_bytes: AtomicU64,
     errors: ErrorLog,
     metrics: Metrics,
+}
+
+/// Where partitions begin.
+struct Starts {
+    starts: Vec<CommitPosition>,
+    /// Those for which the group has no position.
+    uncommitted: BTreeSet<i32>,
+    /// What of them retention has removed.
+    truncated: Vec<Truncated>,
 }
 
 /// Assignments, counted.
@@ -63,7 +74,8 @@ impl Group {
             changes,
             assignments: Mutex::default(),
             held_back: Mutex::default(),
-            log_starts: Mutex::default(),
+            log_spans: Mutex::default(),
+            begun_at: Mutex::default(),
             stop,
             lost: AtomicBool::new(false),
             received_bytes: AtomicU64::new(0),
@@ -97,15 +109,9 @@ impl ClientContext for Group {
             .values()
             .filter(|partition| partition.fetch_state == "active")
         {
-            if partition.lo_offset >= 0 {
-                locked(&self.log_starts).insert(partition.partition, partition.lo_offset);
-            }
-            let lag = partition.hi_offset - partition.committed_offset.max(partition.lo_offset);
-            if partition.hi_offset >= 0 {
-                self.metrics
-                    .partition(partition.partition)
-                    .lag_records
-                    .set(lag.max(0));
+            if partition.lo_offset >= 0 && partition.hi_offset >= 0 {
+                let span = (partition.lo_offset, partition.hi_offset);
+                locked(&self.log_spans).insert(partition.partition, span);
             }
         }
     }
@@ -145,13 +151,19 @@ impl Group {
         client: &BaseConsumer<Self>,
         list: &TopicPartitionList,
     ) -> Result<(), ClientError> {
-        let Some((starts, truncated)) = self.starts_when_known(client, list) else {
+        let Some(Starts {
+            starts,
+            uncommitted,
+            truncated,
+        }) = self.starts_when_known(client, list)
+        else {
             return Ok(());
         };
         let assignment = self.assigned(&starts);
         let mut list = TopicPartitionList::with_capacity(starts.len());
         for start in &starts {
             list.add_partition_offset(&self.topic, start.partition, Offset::Offset(start.resume))?;
+            self.begin_at(start.partition, start.resume);
         }
         let numbers: Vec<(i32, i64)> = starts
             .iter()
@@ -160,6 +172,7 @@ impl Group {
         tracing::info!(partitions = ?numbers, "partitions assigned");
         self.tell(AssignmentChange::Assigned {
             starts,
+            uncommitted,
             truncated,
             assignment,
         });
@@ -173,7 +186,7 @@ impl Group {
         &self,
         client: &BaseConsumer<Self>,
         list: &TopicPartitionList,
-    ) -> Option<(Vec<CommitPosition>, Vec<Truncated>)> {
+    ) -> Option<Starts> {
         let until = Instant::now() + ASK_FOR;
         while !self.stop.load(Ordering::Acquire) {
             match self.starts(client, list) {
@@ -197,9 +210,10 @@ impl Group {
         &self,
         client: &BaseConsumer<Self>,
         list: &TopicPartitionList,
-    ) -> Result<(Vec<CommitPosition>, Vec<Truncated>), ClientError> {
+    ) -> Result<Starts, ClientError> {
         let committed = client.committed_offsets(list.clone(), ADMIN_REQUEST_TIMEOUT)?;
         let mut truncated = Vec::new();
+        let mut uncommitted = BTreeSet::new();
         let mut starts = Vec::with_capacity(committed.count());
         for element in committed.elements() {
             // Without this, an error would pass for "nothing was committed".
@@ -226,11 +240,18 @@ impl Group {
                 | Offset::End
                 | Offset::Stored
                 | Offset::Invalid
-                | Offset::OffsetTail(_) => mark::committed(partition, low, ""),
+                | Offset::OffsetTail(_) => {
+                    uncommitted.insert(partition);
+                    mark::committed(partition, low, "")
+                }
             };
             starts.push(start);
         }
-        Ok((starts, truncated))
+        Ok(Starts {
+            starts,
+            uncommitted,
+            truncated,
+        })
     }
 
     fn revoke(
@@ -301,9 +322,19 @@ impl Group {
         client.resume(&list)
     }
 
-    /// The first offset that a partition's log still has.
-    pub(super) fn log_start(&self, partition: i32) -> Option<i64> {
-        locked(&self.log_starts).get(&partition).copied()
+    /// The first offset that a partition's log still has, and the next one it will have.
+    pub(super) fn log_span(&self, partition: i32) -> Option<(i64, i64)> {
+        locked(&self.log_spans).get(&partition).copied()
+    }
+
+    /// Notes where a partition is begun.
+    pub(super) fn begin_at(&self, partition: i32, offset: i64) {
+        locked(&self.begun_at).insert(partition, offset);
+    }
+
+    /// Where a partition was begun.
+    pub(super) fn begun_at(&self, partition: i32) -> Option<i64> {
+        locked(&self.begun_at).get(&partition).copied()
     }
 
     fn assignments(&self) -> MutexGuard<'_, Assignments> {

@@ -127,6 +127,7 @@ impl Poller {
     fn begin_anew(&self, partition: i32, offset: i64) -> Result<(), ClientError> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition_offset(&self.topic, partition, Offset::Offset(offset))?;
+        self.client.context().begin_at(partition, offset);
         self.client.incremental_unassign(&list)?;
         self.client.incremental_assign(&list)
     }
@@ -166,9 +167,15 @@ impl Poller {
             else {
                 continue;
             };
-            let Offset::Offset(first) = element.offset() else {
-                continue;
+            let first = match element.offset() {
+                Offset::Offset(first) => Some(first),
+                Offset::Beginning
+                | Offset::End
+                | Offset::Stored
+                | Offset::Invalid
+                | Offset::OffsetTail(_) => self.client.context().begun_at(partition),
             };
+            let Some(first) = first else { continue };
             if first >= low {
                 continue;
             }

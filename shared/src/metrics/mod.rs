@@ -19,6 +19,7 @@ use prometheus_client::registry::Registry;
 pub use labels::*;
 pub use ledger::LedgerGauges;
 
+use crate::message::MessageError;
 use crate::outcome::{Reason, Verdict};
 use crate::readiness::Snapshot;
 
@@ -265,6 +266,13 @@ impl MetricSet {
             let labels = SurplusLabels { reason };
             drop(self.retention_removed_events.get_or_create(&labels));
             drop(self.retention_removed_bytes.get_or_create(&labels));
+        }
+        for reason in MessageError::REASONS {
+            let reason = Name(reason);
+            drop(
+                self.dead_letters
+                    .get_or_create(&DeadLetterLabels { reason }),
+            );
         }
         for operation in StateOperation::ALL.iter().copied() {
             drop(self.state_errors.get_or_create(&StateLabels { operation }));

@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(1800);
 const SHAPE: dumps::Shape = dumps::Shape {
     other_threads: 23,
     other_modules: 80,
-    stack_words: 440,
+    stack_words: 256,
 };
 
 fn main() {
