@@ -208,8 +208,8 @@ impl ProcessorConfig {
                 "workers: expected at least 1, found 0".to_owned(),
             ),
             (
-                parse_timeout.get() >= shortest,
-                format!("parse_timeout: expected at least 100ms, found {parse_timeout}"),
+                parse_timeout.get() >= Duration::from_millis(1),
+                format!("parse_timeout: expected at least 1ms, found {parse_timeout}"),
             ),
             (
                 *parse_memory >= least,
