@@ -1,6 +1,6 @@
 //! Chunks and event messages of one partition become envelopes. Pure: (message, offset, now) in, actions out.
 //!
-//! Chunks wait as [`Pieces`] of an attachment until an event message lists it. What is waited for is lost only when the log
+//! Chunks wait as `pieces` of an attachment until an event message lists it. What is waited for is lost only when the log
 //! has been read far enough to know, see [`LogTime`].
 
 mod log_time;
