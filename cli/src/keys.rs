@@ -91,11 +91,7 @@ impl QuotaArguments {
 
 /// Carries out a command on the state store that `config` names.
 pub(crate) fn run(mut config: Config, command: KeysCommand) -> Result<(), CommandError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(1)
-        .build();
-    let runtime = runtime.context("starting the runtime")?;
+    let runtime = role::command_runtime()?;
     config
         .check(Role::Standalone)
         .map_err(CommandError::usage)?;

@@ -3,8 +3,6 @@
 mod delete;
 mod receipt;
 
-use std::io::Write as _;
-
 use anyhow::{Context as _, anyhow};
 use shared::config::{Config, Role};
 use shared::id::{EventId, ProjectId};
@@ -15,7 +13,7 @@ use shared::state::{EventStatus, State};
 use shared::storage::{EventFolder, Storage, StoredEvent};
 
 use self::delete::DeleteArguments;
-use crate::{CommandError, role};
+use crate::{CommandError, output, role};
 
 /// What can be done to stored events.
 #[derive(Debug, clap::Subcommand)]
@@ -37,11 +35,7 @@ pub(crate) fn run(config: &Config, command: ReportsCommand) -> Result<(), Comman
     if let ReportsCommand::Delete(arguments) = &command {
         arguments.confirm()?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(1)
-        .build();
-    let runtime = runtime.context("starting the runtime")?;
+    let runtime = role::command_runtime()?;
     runtime.block_on(async {
         role::make_data_directory(config)?;
         let readiness = Readiness::default();
@@ -106,7 +100,7 @@ impl Reports<'_> {
         for folder in folders {
             let report = self.storage.report(folder).await;
             if let Some(report) = report.context("reading the report")? {
-                return print(&String::from_utf8_lossy(&report));
+                return output::print(&String::from_utf8_lossy(&report));
             }
         }
         Err(anyhow!("expected an event with a report, found none with the id {event}").into())
@@ -139,14 +133,5 @@ impl Reports<'_> {
             stored.extend(found.context("looking for the event's files")?);
         }
         Ok(stored)
-    }
-}
-
-fn print(text: &str) -> Result<(), CommandError> {
-    let written = writeln!(std::io::stdout(), "{text}");
-    match written {
-        // Whoever reads may have read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written.context("standard output")?),
     }
 }

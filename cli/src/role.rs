@@ -16,6 +16,7 @@ use shared::spool::{SpoolDirectory, SpoolError};
 use shared::state::State;
 use shared::telemetry;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -97,6 +98,15 @@ async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandE
     .await;
     services.state.shutdown().await;
     stopped
+}
+
+/// The runtime of an operator's command: one thread, beside roles that need the others.
+pub(crate) fn command_runtime() -> Result<Runtime, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(1)
+        .build();
+    Ok(runtime.context("starting the runtime")?)
 }
 
 /// Makes `data.dir` for this user alone: it holds other people's memory, and the key of project 1.

@@ -8,7 +8,7 @@ use shared::backoff::Backoff;
 use shared::config::{ByteSize, Config, Span};
 use shared::kafka::{Admin, KafkaError, TopicDescription, TopicPlan};
 
-use crate::CommandError;
+use crate::{CommandError, role};
 
 /// What a dead letter's headers add to the record that it keeps.
 const DEAD_LETTER_ROOM_BYTES: u32 = 64 << 10;
@@ -51,11 +51,7 @@ pub(crate) fn create(config: &Config, arguments: &CreateArguments) -> Result<(),
         })?),
         None => None,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(1)
-        .build();
-    let runtime = runtime.context("starting the runtime")?;
+    let runtime = role::command_runtime()?;
     runtime.block_on(create_all(config, arguments, max_message_bytes))
 }
 

@@ -14,8 +14,8 @@ use super::scan::{Company, company};
 use super::sender::Sender;
 use super::survey::{Reading, Row, Survey, place_of};
 use super::{ReplayArguments, kafka_error, list};
-use crate::CommandError;
 use crate::output::print;
+use crate::{CommandError, role};
 
 /// Bytes of records that are unconfirmed.
 const INFLIGHT_BYTES: usize = 16 << 20;
@@ -67,11 +67,7 @@ pub(super) fn run(config: &Config, arguments: ReplayArguments) -> Result<(), Com
 
 /// The producer, and nobody else's.
 fn claim(config: &Config) -> Result<TransactionalProducer, CommandError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .worker_threads(1)
-        .build();
-    let runtime = runtime.context("starting the runtime")?;
+    let runtime = role::command_runtime()?;
     let topics = &config.kafka.topics;
     let mut bytes_max = Vec::new();
     let admin = Admin::new(&config.kafka).map_err(kafka_error)?;

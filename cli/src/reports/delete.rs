@@ -11,9 +11,9 @@ use shared::spool;
 use shared::state::EventStatus;
 use shared::storage::{StoredEvent, day_of};
 
+use super::Reports;
 use super::receipt::{Receipt, StateLine, TopicLine};
-use super::{Reports, print};
-use crate::CommandError;
+use crate::{CommandError, output};
 
 /// Which events, and how sure the operator is.
 #[derive(Debug, clap::Args)]
@@ -73,7 +73,7 @@ impl Reports<'_> {
             match self.delete_one(event, arguments).await {
                 Ok(receipt) => {
                     let line = serde_json::to_string(&receipt).context("writing JSON")?;
-                    print(&line)?;
+                    output::print(&line)?;
                 }
                 Err(error) => {
                     eprintln!("error: {event}: {error}");

@@ -27,26 +27,24 @@ impl Headroom {
     /// Takes a standing in, and says how long until the log's start reaches the next record to be read; `None`: at this
     /// pace never. `retention` is the topic's `retention.ms`.
     pub(super) fn take(&mut self, now: Standing, retention: Option<Duration>) -> Option<Duration> {
+        let pace = self.since(now);
+        self.keep(now);
+        if now.age.is_zero() {
+            return None;
+        }
         let by_age = retention.and_then(|retention| {
             let left = retention.saturating_sub(now.age);
             // Before there is a pace, the worst is assumed: that nothing will be read.
-            let ageing = self.since(now).map_or(1.0, |(then, seconds)| {
+            let ageing = pace.map_or(1.0, |(then, seconds)| {
                 (now.age.as_secs_f64() - then.age.as_secs_f64()) / seconds
             });
-            let is_behind = !now.age.is_zero();
-            is_behind
-                .then(|| reached(left.as_secs_f64(), ageing))
-                .flatten()
+            reached(left.as_secs_f64(), ageing)
         });
         // Retention by size moves the log's start, too; so does whoever deletes records.
-        let by_offset = self.since(now).and_then(|(then, seconds)| {
+        let by_offset = pace.and_then(|(then, seconds)| {
             let closing = (then.above_start - now.above_start) as f64 / seconds;
-            let is_behind = !now.age.is_zero();
-            is_behind
-                .then(|| reached(now.above_start as f64, closing))
-                .flatten()
+            reached(now.above_start as f64, closing)
         });
-        self.keep(now);
         match (by_age, by_offset) {
             (Some(by_age), Some(by_offset)) => Some(by_age.min(by_offset)),
             (either, None) | (None, either) => either,

@@ -122,20 +122,23 @@ impl Partition {
         record: &InboundRecord,
         store: &mut ChunkStore,
     ) -> Result<Option<Action>, MessageError> {
-        let (headers, offset) = (record.headers.clone(), record.offset);
+        let (headers, offset) = (&record.headers, record.offset);
         let received = match message {
             Message::AttachmentChunk(chunk) => return Ok(self.take_chunk(&chunk, record, store)),
             Message::Event(event) => Received {
                 source: event.event_id,
                 payload: record.value.slice_ref(event.payload),
                 message: event,
-                headers,
+                headers: headers.clone(),
                 offset,
             },
-            Message::Attachment(file) => {
-                foreign::file(file, record.timestamp.unwrap_or_default(), headers, offset)
-            }
-            Message::UserReport(report) => foreign::user_report(&report, headers, offset)?,
+            Message::Attachment(file) => foreign::file(
+                file,
+                record.timestamp.unwrap_or_default(),
+                headers.clone(),
+                offset,
+            ),
+            Message::UserReport(report) => foreign::user_report(&report, headers.clone(), offset)?,
         };
         Ok(self.take_event(received))
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::conservation::Scale;
 use crate::http::{Request, Response};
 use crate::kafka::{self, Isolation, Topics};
 use crate::metrics::Ledger;
@@ -107,10 +108,15 @@ impl Stack {
         &mut self.roles[first.expect("a split stack")..]
     }
 
-    /// How many events these processors, in all their lives, have processed though they were finished before.
-    pub fn finished_again(processors: &[Role]) -> usize {
+    /// Insists that no processor, in any of its lives, has processed an event that was finished before.
+    pub fn parsed_nothing_again(&mut self, scale: &Scale) {
         let again = |role: &Role| role.log().matches("known as finished already").count();
-        processors.iter().map(again).sum()
+        let again: usize = self.processors().iter().map(again).sum();
+        println!(
+            "conservation: {} finished events processed again: {again}",
+            scale.scenario()
+        );
+        assert_eq!(again, 0, "what was finished is not parsed again");
     }
 
     /// Path of the upload endpoint of project 1, with its key.
