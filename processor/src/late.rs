@@ -1,7 +1,7 @@
 //! Files that came after their crash: they go to its folder, and a list of them beside its report, which stays as it is.
 
+use bytes::Bytes;
 use serde::Deserialize;
-use shared::content::Content;
 use shared::id::EventId;
 use shared::outcome::{Failure, Verdict};
 use shared::report::ReportAttachment;
@@ -77,11 +77,10 @@ impl Pipeline {
             }
         }
         // INVARIANT: attachments are texts and numbers under text keys, which always make JSON.
-        let list = serde_json::to_vec(&stored).expect("lists encode");
-        let list = Content::from(list);
+        let list = Bytes::from(serde_json::to_vec(&stored).expect("lists encode"));
         again("listing late files", || {
             self.storage
-                .store(folder.late_list(envelope.event_id), &list)
+                .store_document(folder.late_list(envelope.event_id), list.clone())
         })
         .await;
         Fate {

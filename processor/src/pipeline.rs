@@ -108,7 +108,8 @@ impl Pipeline {
         let _publishing = self.metrics.enter(Stage::Publish);
         let records = self.publisher.records(report, &outcome);
         let landing = completion.complete(records).await;
-        drop(place);
+        // Only what is told is still needed.
+        drop((place, assembled));
         landing.wait().await;
     }
 
@@ -234,9 +235,9 @@ impl Pipeline {
         };
         let details = CrashDetails::default();
         let event = report::build(envelope, details, files.stored, processing, privacy);
-        let content = Content::from(report::encode(&event));
+        let encoded = report::encode(&event);
         again("storing the event", || {
-            self.storage.store(folder.event(), &content)
+            self.storage.store_document(folder.event(), encoded.clone())
         })
         .await;
     }
@@ -281,9 +282,9 @@ impl Pipeline {
         }
         let report = report::build(envelope, details, files.stored, processing, privacy);
         let encoded = report::encode(&report);
-        let content = Content::from(encoded.clone());
         again("storing the report", || {
-            self.storage.store(folder.report(), &content)
+            self.storage
+                .store_document(folder.report(), encoded.clone())
         })
         .await;
         Fate {

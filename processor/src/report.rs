@@ -19,6 +19,9 @@ use shared::{annotations, event};
 
 pub use fit::{REPORT_BYTES_MIN, fit};
 
+/// What a report takes beside what its dump tells, mostly.
+const LIKELY_CLIENT_BYTES: usize = 8 << 10;
+
 /// Puts a report together: what the client said, then what the annotations in the dump add to it, without what its project
 /// does not keep. Whatever the event's JSON is, there is a report; what cannot be used of it is a warning.
 #[must_use]
@@ -126,8 +129,12 @@ fn put_together(
 /// The report as JSON, whole, as it goes to the storage.
 #[must_use]
 pub fn encode(report: &Report) -> Bytes {
+    let told = report.crash.minidump.as_ref();
+    // The threads are in it twice, as the parser says them and in our words.
+    let likely_bytes = 2 * told.map_or(0, |json| json.as_str().len()) + LIKELY_CLIENT_BYTES;
+    let mut json = Vec::with_capacity(likely_bytes);
     // INVARIANT: a report is texts, numbers and JSON under text keys, which always make JSON.
-    let json = serde_json::to_vec(report).expect("reports encode");
+    serde_json::to_writer(&mut json, report).expect("reports encode");
     json.into()
 }
 

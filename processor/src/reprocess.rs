@@ -173,8 +173,10 @@ impl Reprocessor {
             seconds: parsed.seconds,
         };
         let encoded = report::encode(&report);
-        let content = Content::from(encoded.clone());
-        self.storage.store(crash.report(), &content).await?;
+        let document = encoded.clone();
+        self.storage
+            .store_document(crash.report(), document)
+            .await?;
         if let Some(topic) = &self.reports {
             let told = topic.tell(report, &encoded, revision).await;
             told.map_err(|error| NotRenewed::NotTold { revision, error })?;

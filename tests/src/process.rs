@@ -142,6 +142,16 @@ impl Process {
         self.memory("VmHWM:")
     }
 
+    /// What the process has had of the processors, and what its children have, the ended ones among them.
+    pub fn processor_time(&self) -> (Duration, Duration) {
+        let own = processor_times(self.id());
+        let children = self.children().into_iter();
+        let living: Duration = children
+            .map(|child| processor_times(child.as_raw_nonzero().get().unsigned_abs()).0)
+            .sum();
+        (own.0, own.1 + living)
+    }
+
     fn memory(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()))
             .unwrap_or_else(|error| panic!("{} is not running: {error}", self.name));
@@ -186,4 +196,24 @@ impl Drop for Process {
         }
         self.end_frozen();
     }
+}
+
+/// In which Linux counts time for programs to see, whatever its own clock does.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// What a process has had of the processors, and what its children had that have ended; nothing when it has ended itself.
+fn processor_times(id: u32) -> (Duration, Duration) {
+    let line = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The name before it may hold anything, brackets too.
+    let fields = line.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: Vec<u64> = fields
+        .split_whitespace()
+        .map(|field| field.parse().unwrap_or_default())
+        .collect();
+    let [user, system, children_user, children_system] = match ticks.get(11..15) {
+        Some(ticks) => [ticks[0], ticks[1], ticks[2], ticks[3]],
+        None => [0; 4],
+    };
+    let time = |ticks: u64| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND);
+    (time(user + system), time(children_user + children_system))
 }

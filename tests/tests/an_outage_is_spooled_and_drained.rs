@@ -15,10 +15,14 @@ const SHAPE: Shape = Shape {
 };
 /// `relay.ack_deadline`, and a second of grace.
 const LATENCY_MAX: Duration = Duration::from_secs(21);
-/// For all but one of a hundred uploads while the spool is drained.
+/// For all but one of a hundred uploads while the spool is drained, with the machine to ourselves.
 const LIVE_LATENCY_MAX: Duration = Duration::from_secs(1);
+/// The same beside other tests: still far less than the drain takes, so nobody waits for that.
+const CROWDED_LATENCY_MAX: Duration = Duration::from_secs(10);
 /// So much larger may the relay get by an outage.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
+/// The spool of ten minutes is empty again within this time.
+const DRAINED_WITHIN: Duration = Duration::from_secs(600);
 /// A part that does not work is named within this time.
 const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 /// The drain sends several uploads at once: so many places may one of them stand from where its age would put it.
@@ -59,7 +63,8 @@ fn oldest_first_and_beside_live_uploads() {
     verdict.is_conserved();
     tally.only_promises();
     assert!(away.max < LATENCY_MAX, "while the broker was away: {away}");
-    assert!(live.p99 < LIVE_LATENCY_MAX, "while it drained: {live}");
+    let live_max = scale.pick(CROWDED_LATENCY_MAX, LIVE_LATENCY_MAX);
+    assert!(live.p99 < live_max, "while it drained: {live}");
     assert!(growth < GROWTH_BYTES_MAX, "the relay grew by {growth}");
     assert!(places <= PLACES_MAX, "{places} places out of order");
     stack.stop();
@@ -79,7 +84,7 @@ fn break_down(scale: &Scale, broker: &mut Broker, stack: &mut Stack, load: &Load
     let until = load.now();
     broker.restart();
     let back = load.now();
-    wait::until("the spool to be drained", end - from, || {
+    wait::until("the spool to be drained", DRAINED_WITHIN, || {
         match relay.metric("crashferry_spool_files") + relay.metric("crashferry_breaker_open") {
             0.0 => Ok(()),
             _ => Err(format!("{} files", relay.metric("crashferry_spool_files"))),

@@ -48,7 +48,7 @@ fn complete_all(scale: &Scale, plan: Plan, count: usize, bytes: usize, memory_by
             )])
         })
         .collect();
-    let producer = Producer::new(stack.broker(), &stack.topics().attachments);
+    let producer = Producer::compressing(stack.broker(), &stack.topics().attachments);
     let partition = |number: usize| i32::try_from(number % 2).expect("two partitions");
     let chunks = events[0].attachments[0].chunks.len();
     for index in 0..chunks - 1 {

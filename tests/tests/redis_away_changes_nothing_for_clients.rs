@@ -8,8 +8,10 @@ use harness::redis::Redis;
 use harness::stack::{FATE_DEADLINE, Plan};
 use harness::wait;
 
-/// An upload may be this slow on a machine with other work to do.
+/// For all but one of a hundred uploads, with the machine to ourselves.
 const LATENCY_MAX: Duration = Duration::from_secs(1);
+/// The same beside other tests: still far less than Redis is away, so nobody waits for it.
+const CROWDED_LATENCY_MAX: Duration = Duration::from_secs(5);
 
 #[test]
 fn every_upload_gets_its_200_and_its_status() {
@@ -30,7 +32,8 @@ fn every_upload_gets_its_200_and_its_status() {
     let verdict = Verdict::reach(&scale, &mut stack, &tally);
     verdict.is_conserved();
     tally.only_promises();
-    assert!(away.p99 < LATENCY_MAX, "{away}");
+    let away_max = scale.pick(CROWDED_LATENCY_MAX, LATENCY_MAX);
+    assert!(away.p99 < away_max, "{away}");
     for promise in &tally.promises {
         stack.fate(&promise.id, "processed", FATE_DEADLINE);
     }

@@ -18,7 +18,7 @@ const LOOKS_APART: Duration = Duration::from_secs(1);
 /// So much larger may the processor get while it can store nothing.
 const GROWTH_BYTES_MAX: u64 = 96 << 20;
 /// What waits is worked off within this time.
-const WORKED_OFF_WITHIN: Duration = Duration::from_secs(60);
+const WORKED_OFF_WITHIN: Duration = Duration::from_secs(180);
 
 const SHAPE: Shape = Shape {
     clients: 8,

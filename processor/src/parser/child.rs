@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -30,6 +31,9 @@ const STDERR_TAIL_BYTES_MAX: usize = 4096;
 const ANSWER_BYTES_MAX: u64 = 128 << 20;
 /// What is set aside for an answer before its bytes come.
 const ANSWER_RESERVE_BYTES_MAX: u64 = 1 << 20;
+/// What a pipe to or from a process holds: as much as Linux gives to anybody.
+#[cfg(target_os = "linux")]
+const PIPE_BYTES: usize = 1 << 20;
 /// A process that closed its pipes, or whose standard input was closed, ends within this time or is killed.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 
@@ -77,6 +81,8 @@ impl ParserProcess {
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(io::Error::other("the parser process has no pipes"));
         };
+        widen(&stdin);
+        widen(&stdout);
         Ok(Self {
             child,
             stdin,
@@ -231,12 +237,25 @@ async fn receive_part(stdout: &mut ChildStdout) -> Result<Vec<u8>, ExchangeError
         )));
     }
     let mut part = Vec::with_capacity(bytes.min(ANSWER_RESERVE_BYTES_MAX) as usize);
-    let read = stdout.take(bytes).read_to_end(&mut part).await;
-    if read.map_err(ExchangeError::Pipe)? as u64 == bytes {
-        Ok(part)
-    } else {
-        Err(ExchangeError::Pipe(io::ErrorKind::UnexpectedEof.into()))
+    let mut rest = stdout.take(bytes);
+    while rest.limit() > 0 {
+        let read = rest.read_buf(&mut part).await;
+        if read.map_err(ExchangeError::Pipe)? == 0 {
+            return Err(ExchangeError::Pipe(io::ErrorKind::UnexpectedEof.into()));
+        }
     }
+    Ok(part)
+}
+
+/// Lets a pipe hold a usual dump, or the answer to it, so that neither end waits for the other half-way. Where the system
+/// gives no more, its own size does.
+fn widen(pipe: impl AsFd) {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES) {
+        tracing::debug!(%error, "a pipe keeps its size");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _as_it_is = pipe;
 }
 
 /// The end of what a process writes to standard error.

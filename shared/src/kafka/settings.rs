@@ -15,6 +15,9 @@ const IN_FLIGHT_REQUESTS: &str = "max.in.flight.requests.per.connection";
 /// batches, and librdkafka's broker thread does not spin at the limit. Raise it (to 5 at most) where brokers are far away.
 const IN_FLIGHT_REQUESTS_MAX: &str = "1";
 
+/// What a broker answers a consumer at once, unless one record is larger.
+const FETCH_BYTES_MAX: &str = "16777216";
+
 /// What every client of ours has in common.
 fn client(config: &KafkaConfig, role: &str) -> ClientConfig {
     let mut settings = ClientConfig::new();
@@ -104,7 +107,9 @@ pub(super) fn consumer(config: &KafkaConfig, instance: Option<&str>) -> ClientCo
         .set("max.poll.interval.ms", "300000")
         .set("queued.min.messages", "100")
         .set("queued.max.messages.kbytes", "65536")
-        .set("fetch.message.max.bytes", "8388608")
+        // What one answer brings is in memory whole, whatever the bounds above say; small parts also keep partitions in step.
+        .set("fetch.max.bytes", FETCH_BYTES_MAX)
+        .set("fetch.message.max.bytes", "2097152")
         .set("fetch.queue.backoff.ms", "50")
         .set("fetch.wait.max.ms", "50")
         .set("statistics.interval.ms", "1000")

@@ -128,6 +128,23 @@ impl Storage {
         })
     }
 
+    /// Stores a document of ours, whose hash nobody asks for; otherwise as [`Storage::store`].
+    ///
+    /// # Errors
+    /// [`StorageError::Away`]: try again.
+    pub async fn store_document(
+        &self,
+        path: StoragePath,
+        document: Bytes,
+    ) -> Result<(), StorageError> {
+        if document.len() > limits::STORAGE_PIECE_BYTES {
+            return self.store(path, &document.into()).await.map(drop);
+        }
+        let location = object_store::path::Path::from(path.as_str());
+        self.judge(self.store.put(&location, document.into()).await)
+            .map(drop)
+    }
+
     /// All parts, one after the other, so that one piece at a time is in memory.
     async fn write_parts(
         &self,

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::kafka::Producer;
-use harness::stack::{Plan, Stack};
+use harness::stack::{Plan, Role, Stack};
 use harness::wait;
 use harness::wire::{Attachment, Event};
 use minidump::Minidump;
@@ -20,6 +20,7 @@ mod dumps;
 const PARTITIONS: i32 = 12;
 const CHUNK_BYTES: usize = 960 << 10;
 const DEADLINE: Duration = Duration::from_secs(1800);
+const LOOKS_APART: Duration = Duration::from_millis(200);
 /// A desktop program: with its modules and stacks about 100 kB.
 const SHAPE: dumps::Shape = dumps::Shape {
     other_threads: 23,
@@ -45,8 +46,9 @@ fn main() {
         dump.extend_from_slice(&(crash as u64).to_le_bytes());
         dump
     };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     println!(
-        "{crashes} crashes of {bytes} bytes, {} threads each",
+        "{crashes} crashes of {bytes} bytes, {} threads each, on {cores} cores",
         SHAPE.other_threads + 1
     );
     let library = library_loop(crashes, dump);
@@ -104,23 +106,30 @@ fn library_loop(crashes: usize, dump: impl Fn(usize) -> Vec<u8> + Sync) -> f64 {
 fn backlog(stack: &mut Stack, crashes: usize) -> f64 {
     let processor = stack.processor();
     processor.start();
-    let processed = |processor: &harness::stack::Role| {
+    let processed = |processor: &Role| {
         let metrics = processor.metrics();
         metrics
             .sum("crashferry_outcomes_total", &[])
             .unwrap_or_default() as usize
     };
+    wait::until_true("the first crash", DEADLINE, || processed(processor) > 0);
     let begun = Instant::now();
     let before = processed(processor);
-    wait::until(
-        "the backlog to be worked off",
-        DEADLINE,
-        || match processed(processor) {
-            count if count >= crashes => Ok(()),
-            count => Err(format!("{count} of {crashes}")),
-        },
-    );
+    let (own_before, parsers_before) = processor.running().processor_time();
+    let deadline = begun + DEADLINE;
+    while processed(processor) < crashes {
+        assert!(Instant::now() < deadline, "the backlog is not worked off");
+        // To ask is work, too.
+        thread::sleep(LOOKS_APART);
+    }
     let took = begun.elapsed().as_secs_f64();
+    let (own, parsers) = processor.running().processor_time();
+    let each = |time: Duration| time.as_secs_f64() * 1000.0 / (crashes - before) as f64;
+    println!(
+        "  processor time: {:.2} ms an event, and its parsers {:.2} ms",
+        each(own - own_before),
+        each(parsers - parsers_before),
+    );
     let metrics = processor.metrics();
     for stage in ["wait", "store", "parse", "record", "publish"] {
         let of = [("stage", stage)];

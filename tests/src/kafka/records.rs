@@ -183,19 +183,28 @@ fn send(
     confirmed
 }
 
-/// A producer of many records, which compresses them and waits for none of them.
+/// A producer of many records, which waits for none of them.
 pub struct Producer {
     client: BaseProducer,
     topic: String,
 }
 
 impl Producer {
-    /// A producer to one topic.
+    /// A producer to one topic, which sends records as they are, as relays do.
     pub fn new(broker: &str, topic: &str) -> Self {
+        Self::with_compression(broker, topic, "none")
+    }
+
+    /// A producer to one topic, which compresses: for what would fill the disk.
+    pub fn compressing(broker: &str, topic: &str) -> Self {
+        Self::with_compression(broker, topic, "zstd")
+    }
+
+    fn with_compression(broker: &str, topic: &str, compression: &str) -> Self {
         let client = client(broker)
             .set("message.max.bytes", "20000000")
             .set("acks", "all")
-            .set("compression.type", "zstd")
+            .set("compression.type", compression)
             .set("linger.ms", "5")
             .create()
             .unwrap_or_else(|error| panic!("no producer for {broker}: {error}"));
