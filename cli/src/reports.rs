@@ -72,7 +72,7 @@ struct Reports<'c> {
 
 impl Reports<'_> {
     async fn show(&self, event: EventId) -> Result<(), CommandError> {
-        let folders = match self.find(event, None).await? {
+        let folders = match self.find(event).await? {
             Some((_, EventStatus::Deleted { deleted_at, .. })) => {
                 return Err(anyhow!(
                     "expected an event that is kept, found that {event} was deleted at {deleted_at}"
@@ -107,14 +107,9 @@ impl Reports<'_> {
     }
 
     /// What the state store knows of an event, and whose it is.
-    async fn find(
-        &self,
-        event: EventId,
-        project: Option<ProjectId>,
-    ) -> Result<Option<(ProjectId, EventStatus)>, CommandError> {
+    async fn find(&self, event: EventId) -> Result<Option<(ProjectId, EventStatus)>, CommandError> {
         let found = self.state.find(event).await;
-        let found = found.context("looking the event up")?;
-        Ok(found.filter(|(owner, _)| project.is_none_or(|project| project == *owner)))
+        Ok(found.context("looking the event up")?)
     }
 
     /// Everything of an event in the storage, of one project or wherever it is.
