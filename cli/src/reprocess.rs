@@ -17,7 +17,7 @@ use shared::storage::{EventFolder, Storage};
 use tokio::task::JoinSet;
 
 use crate::moment::Moment;
-use crate::output::print;
+use crate::output::{counted, print};
 use crate::{CommandError, role};
 
 /// Which crashes are processed again.
@@ -295,8 +295,5 @@ impl Tally {
 }
 
 fn crashes(count: usize) -> String {
-    match count {
-        1 => "1 crash".to_owned(),
-        count => format!("{count} crashes"),
-    }
+    counted(count, "crash", "crashes")
 }

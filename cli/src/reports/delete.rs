@@ -13,7 +13,8 @@ use shared::storage::{StoredEvent, day_of};
 
 use super::Reports;
 use super::receipt::{Receipt, StateLine, TopicLine};
-use crate::{CommandError, output};
+use crate::CommandError;
+use crate::output::{self, counted};
 
 /// Which events, and how sure the operator is.
 #[derive(Debug, clap::Args)]
@@ -43,7 +44,8 @@ impl DeleteArguments {
                 "--yes: expected it where nobody can be asked, found neither it nor --dry-run",
             ));
         }
-        eprint!("delete {} for good? [y/N] ", self.events.len());
+        let events = counted(self.events.len(), "event", "events");
+        eprint!("delete {events} for good? [y/N] ");
         std::io::stderr().flush().context("standard error")?;
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
@@ -84,8 +86,8 @@ impl Reports<'_> {
         if failed == 0 {
             return Ok(());
         }
-        let all = arguments.events.len();
-        Err(anyhow!("{failed} of {all} events could not be deleted").into())
+        let all = counted(arguments.events.len(), "event", "events");
+        Err(anyhow!("{failed} of {all} could not be deleted").into())
     }
 
     async fn delete_one(
