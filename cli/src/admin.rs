@@ -18,6 +18,8 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::output::counted;
+
 /// Serves operators on `listener` until `shutdown`. With a `token`, who has it may ask from anywhere; without one only
 /// this machine may.
 ///
@@ -137,14 +139,22 @@ fn spool_lines(metrics: &Metrics) -> String {
     }
     const MIB: i64 = 1 << 20;
     format!(
-        "<h2>Spool</h2><p>{} uploads wait, the oldest for {:.0} s; {} of {} MiB are taken; \
-         {} uploads were drained since the start; {} damaged files are in quarantine</p>",
-        metrics.spool_files.get(),
+        "<h2>Spool</h2><p>{}, the oldest for {:.0} s; {} of {} MiB are taken; \
+         {} since the start; {} in quarantine</p>",
+        counted(metrics.spool_files.get(), "upload waits", "uploads wait"),
         metrics.spool_oldest_seconds.get(),
         metrics.spool_bytes.get() / MIB,
         metrics.spool_max_bytes.get() / MIB,
-        metrics.drained_uploads.get(),
-        metrics.spool_quarantined_files.get(),
+        counted(
+            metrics.drained_uploads.get(),
+            "upload was drained",
+            "uploads were drained"
+        ),
+        counted(
+            metrics.spool_quarantined_files.get(),
+            "damaged file is",
+            "damaged files are"
+        ),
     )
 }
 

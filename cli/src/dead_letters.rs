@@ -7,9 +7,11 @@ mod sender;
 mod show;
 mod survey;
 
+use clap::builder::PossibleValuesParser;
 use shared::config::{Config, Role};
 use shared::dead_letter::Place;
 use shared::kafka::KafkaError;
+use shared::message::MessageError;
 
 use self::survey::Filter;
 use crate::CommandError;
@@ -45,7 +47,7 @@ pub(crate) enum DeadLettersCommand {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct FilterArguments {
     /// Those refused for this reason; may be repeated
-    #[arg(long)]
+    #[arg(long, value_parser = PossibleValuesParser::new(MessageError::REASONS))]
     reason: Vec<String>,
     /// Those kept then or later: a time such as 2026-01-31T12:00:00Z, or how long ago such as 2h
     #[arg(long, value_name = "T")]

@@ -1,5 +1,6 @@
 //! What operator commands print: lines and tables, until whoever reads has read enough.
 
+use std::fmt::Display;
 use std::io::Write as _;
 
 use anyhow::Context as _;
@@ -21,6 +22,16 @@ pub(crate) fn write(bytes: &[u8]) -> Result<(), CommandError> {
     }
 }
 
+/// A count and the words that go with it: `1 letter`, `2 letters`.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(
+    count: N,
+    one: &str,
+    many: &str,
+) -> String {
+    let words = if count == N::from(1) { one } else { many };
+    format!("{count} {words}")
+}
+
 /// Rows as columns, each as wide as its widest text.
 pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
@@ -37,4 +48,18 @@ pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String 
     };
     let lines: Vec<String> = rows.iter().map(line).collect();
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        let letters = |count: usize| counted(count, "letter", "letters");
+        assert_eq!(
+            [0, 1, 2, 21].map(letters),
+            ["0 letters", "1 letter", "2 letters", "21 letters"]
+        );
+    }
 }

@@ -9,6 +9,7 @@ use shared::id::{EventId, ProjectId};
 use shared::kafka::{Admin, KafkaError};
 use shared::metrics::Metrics;
 use shared::readiness::{Need, Part, Readiness};
+use shared::report::REPORT_GONE;
 use shared::state::{EventStatus, State};
 use shared::storage::{EventFolder, Storage, StoredEvent};
 
@@ -72,23 +73,24 @@ struct Reports<'c> {
 
 impl Reports<'_> {
     async fn show(&self, event: EventId) -> Result<(), CommandError> {
-        let folders = match self.find(event, None).await? {
+        let mut had_report = false;
+        let folders = match self.find(event).await? {
             Some((_, EventStatus::Deleted { deleted_at, .. })) => {
                 return Err(anyhow!(
                     "expected an event that is kept, found that {event} was deleted at {deleted_at}"
                 )
                 .into());
             }
-            Some((project_id, status)) => {
-                let received_at = match status {
-                    EventStatus::Accepted { received_at } => received_at,
-                    EventStatus::Finished(outcome) | EventStatus::Deleted { outcome, .. } => {
-                        outcome.received_at
-                    }
-                };
+            Some((project_id, EventStatus::Accepted { received_at })) => vec![EventFolder {
+                project_id,
+                received_at,
+                event_id: event,
+            }],
+            Some((project_id, EventStatus::Finished(outcome))) => {
+                had_report = outcome.had_report();
                 vec![EventFolder {
                     project_id,
-                    received_at,
+                    received_at: outcome.received_at,
                     event_id: event,
                 }]
             }
@@ -103,18 +105,17 @@ impl Reports<'_> {
                 return output::print(&String::from_utf8_lossy(&report));
             }
         }
-        Err(anyhow!("expected an event with a report, found none with the id {event}").into())
+        let found = match had_report {
+            true => format!("{event}: {REPORT_GONE}"),
+            false => format!("none with the id {event}"),
+        };
+        Err(anyhow!("expected an event with a report, found {found}").into())
     }
 
     /// What the state store knows of an event, and whose it is.
-    async fn find(
-        &self,
-        event: EventId,
-        project: Option<ProjectId>,
-    ) -> Result<Option<(ProjectId, EventStatus)>, CommandError> {
+    async fn find(&self, event: EventId) -> Result<Option<(ProjectId, EventStatus)>, CommandError> {
         let found = self.state.find(event).await;
-        let found = found.context("looking the event up")?;
-        Ok(found.filter(|(owner, _)| project.is_none_or(|project| project == *owner)))
+        Ok(found.context("looking the event up")?)
     }
 
     /// Everything of an event in the storage, of one project or wherever it is.

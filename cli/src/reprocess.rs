@@ -17,7 +17,7 @@ use shared::storage::{EventFolder, Storage};
 use tokio::task::JoinSet;
 
 use crate::moment::Moment;
-use crate::output::print;
+use crate::output::{counted, print};
 use crate::{CommandError, role};
 
 /// Which crashes are processed again.
@@ -215,7 +215,7 @@ async fn renew_all(
             let dry_run = arguments.dry_run;
             under_way.spawn(async move {
                 let result = match dry_run {
-                    true => look(&reprocessor, crash).await,
+                    true => reprocessor.look(crash).await.map(|()| None),
                     false => reprocessor.renew(crash).await.map(Some),
                 };
                 (crash.event_id, result)
@@ -232,17 +232,6 @@ async fn renew_all(
     tally.close(arguments)
 }
 
-/// Whether there is something to parse.
-async fn look(
-    reprocessor: &Reprocessor,
-    crash: EventFolder,
-) -> Result<Option<Renewed>, NotRenewed> {
-    match reprocessor.has_dump(crash).await? {
-        true => Ok(None),
-        false => Err(NotRenewed::NoDump),
-    }
-}
-
 impl Tally {
     fn count(&mut self, result: Result<Option<Renewed>, NotRenewed>) -> String {
         match result {
@@ -256,7 +245,7 @@ impl Tally {
                 let (revision, seconds) = (renewed.revision, renewed.seconds);
                 format!("revision {revision}, {seconds:.2}s, {signature}")
             }
-            Err(error @ NotRenewed::NoDump) => {
+            Err(error @ (NotRenewed::CameWithout | NotRenewed::NoDump)) => {
                 self.skipped += 1;
                 format!("skipped: {error}")
             }
@@ -306,8 +295,5 @@ impl Tally {
 }
 
 fn crashes(count: usize) -> String {
-    match count {
-        1 => "1 crash".to_owned(),
-        count => format!("{count} crashes"),
-    }
+    counted(count, "crash", "crashes")
 }

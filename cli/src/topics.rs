@@ -8,6 +8,7 @@ use shared::backoff::Backoff;
 use shared::config::{ByteSize, Config, Span};
 use shared::kafka::{Admin, KafkaError, TopicDescription, TopicPlan};
 
+use crate::output::counted;
 use crate::{CommandError, role};
 
 /// What a dead letter's headers add to the record that it keeps.
@@ -114,8 +115,11 @@ async fn describe(admin: &Admin, name: &str) -> anyhow::Result<TopicDescription>
 fn summary(topic: &TopicDescription) -> String {
     let retention = topic.retention.map_or_else(|| "unlimited".to_owned(), days);
     format!(
-        "{} partitions, max.message.bytes {}, retention {retention}, cleanup.policy {}, compression.type {}",
-        topic.partitions, topic.max_message_bytes, topic.cleanup_policy, topic.compression
+        "{}, max.message.bytes {}, retention {retention}, cleanup.policy {}, compression.type {}",
+        counted(topic.partitions, "partition", "partitions"),
+        topic.max_message_bytes,
+        topic.cleanup_policy,
+        topic.compression
     )
 }
 

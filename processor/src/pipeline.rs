@@ -162,7 +162,10 @@ impl Pipeline {
     async fn decide(&self, assembled: &Assembled) -> Fate {
         let envelope = &assembled.envelope;
         let privacy = self.privacy.of(envelope.project_id);
-        let mut files = ReportFiles::default();
+        let mut files = ReportFiles {
+            warnings: assembled.warnings.clone(),
+            ..ReportFiles::default()
+        };
         for Incomplete { kind, failure } in &assembled.incomplete {
             if *kind == AttachmentKind::Minidump {
                 return Fate::failed(failure.clone(), 0);

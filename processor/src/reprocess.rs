@@ -11,12 +11,13 @@ use futures_util::StreamExt as _;
 use jiff::Timestamp;
 use shared::config::Config;
 use shared::content::{Content, Segment};
+use shared::envelope::AttachmentKind;
 use shared::kafka::{Admin, ProducerBounds, Record, RecordProducer, RefusedRecord};
 use shared::limits::UPLOAD_MEMORY_BYTES_MAX;
 use shared::metrics::Metrics;
 use shared::outcome::Failure;
 use shared::privacy::PrivacyRules;
-use shared::report::{Processing, Report};
+use shared::report::{Processing, Report, ReportAttachment};
 use shared::size_limit::TopicLimit;
 use shared::storage::{EventFolder, Storage, StorageError, StoragePath, StoredFile};
 use tokio::time::timeout;
@@ -64,8 +65,11 @@ pub struct Renewed {
 /// Why there is no new report. What was there before stays.
 #[derive(Debug, thiserror::Error)]
 pub enum NotRenewed {
-    /// There is nothing to parse.
-    #[error("its dump is not stored: privacy.minidump, or it was deleted")]
+    /// There never was anything to parse.
+    #[error("it came without a minidump, so there is nothing to process again")]
+    CameWithout,
+    /// There is nothing left to parse.
+    #[error("its dump is not stored: privacy.minidump, storage.keep, or it was deleted")]
     NoDump,
     /// Nothing is stored of what its client said.
     #[error("expected its report.json or event.json in the storage, found neither")]
@@ -131,13 +135,12 @@ impl Reprocessor {
         self.workers
     }
 
-    /// Whether the dump of a crash is stored.
+    /// Looks whether the dump of a crash is stored.
     ///
     /// # Errors
-    /// [`StorageError`]
-    pub async fn has_dump(&self, crash: EventFolder) -> Result<bool, StorageError> {
-        let found = self.storage.read(crash.minidump()).await?;
-        Ok(found.is_some())
+    /// [`NotRenewed`]
+    pub async fn look(&self, crash: EventFolder) -> Result<(), NotRenewed> {
+        self.dump(crash).await.map(drop)
     }
 
     /// Parses a crash's dump again, stores the report, keeps the one before, and tells it.
@@ -145,8 +148,8 @@ impl Reprocessor {
     /// # Errors
     /// [`NotRenewed`]
     pub async fn renew(&self, crash: EventFolder) -> Result<Renewed, NotRenewed> {
-        let dump = self.storage.read(crash.minidump()).await?;
-        let dump = self.fetch(dump.ok_or(NotRenewed::NoDump)?).await?;
+        let dump = self.dump(crash).await?;
+        let dump = self.fetch(dump).await?;
         let (earlier, revision) = self.earlier(crash).await?;
         // An operator looks on: attempts count within this run only.
         let begun = AtomicU32::new(0);
@@ -189,19 +192,32 @@ impl Reprocessor {
         self.parser.stop().await;
     }
 
+    async fn dump(&self, crash: EventFolder) -> Result<StoredFile, NotRenewed> {
+        if let Some(dump) = self.storage.read(crash.minidump()).await? {
+            return Ok(dump);
+        }
+        // A report lists the minidump, stored or not, when there was one.
+        let is_minidump = |file: &ReportAttachment| file.kind == AttachmentKind::Minidump.as_str();
+        match self.storage.report(crash).await? {
+            Some(json) if !parse(&json)?.attachments.iter().any(is_minidump) => {
+                Err(NotRenewed::CameWithout)
+            }
+            Some(_) | None => Err(NotRenewed::NoDump),
+        }
+    }
+
     /// The report to begin from, kept under its own name from now on, and the revision that follows. Without one it is
     /// what the client said, and the first report is still to come.
     async fn earlier(&self, crash: EventFolder) -> Result<(Report, u32), NotRenewed> {
-        let read = |json: &[u8]| serde_json::from_slice(json).map_err(NotRenewed::Unreadable);
         if let Some(json) = self.storage.report(crash).await? {
-            let report: Report = read(&json)?;
+            let report = parse(&json)?;
             let revision = report.processing.revision.unwrap_or(1);
             let kept = crash.earlier_report(revision);
             self.storage.store(kept, &json.into()).await?;
             return Ok((report, revision + 1));
         }
         let event = self.whole(crash.event()).await?;
-        Ok((read(&event.ok_or(NotRenewed::NoReport)?)?, 1))
+        Ok((parse(&event.ok_or(NotRenewed::NoReport)?)?, 1))
     }
 
     async fn whole(&self, path: StoragePath) -> Result<Option<Vec<u8>>, StorageError> {
@@ -255,6 +271,10 @@ impl Reprocessor {
         });
         spilled.await.map_err(std::io::Error::other)?
     }
+}
+
+fn parse(report: &[u8]) -> Result<Report, NotRenewed> {
+    serde_json::from_slice(report).map_err(NotRenewed::Unreadable)
 }
 
 impl ReportsTopic {

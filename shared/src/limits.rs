@@ -108,10 +108,6 @@ pub const STORAGE_NAME_BYTES_MAX: usize = 128;
 pub const BREADCRUMBS_MAX: usize = 1000;
 /// Levels of nesting in an event's data. JSON readers commonly stop at 128.
 pub const EVENT_DEPTH_MAX: usize = 64;
-/// Most bytes of a dead letter's key; a longer one is cut.
-pub const DEAD_LETTER_KEY_BYTES_MAX: usize = 1024;
-/// Most bytes of the original record's headers among a dead letter's; what does not fit is left out.
-pub const DEAD_LETTER_HEADERS_BYTES_MAX: usize = 32 << 10;
 /// Characters of an error that a dead letter keeps.
 pub const DEAD_LETTER_ERROR_CHARS_MAX: usize = 400;
 /// Dead letters that a command may choose among at once.

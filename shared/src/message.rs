@@ -4,6 +4,7 @@
 //! schema lacks stands in record headers, see [`Headers`].
 
 mod headers;
+mod start_time;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ pub use headers::{
     BLAKE3_HEADER, CHUNK_COUNT_HEADER, CHUNK_OFFSET_HEADER, Headers, SPOOL_DAMAGE_HEADER,
     TRACEPARENT_HEADER, write_checksums,
 };
+pub use start_time::StartTime;
 
 use crate::content::Content;
 use crate::envelope::AttachmentKind;
@@ -56,8 +58,9 @@ pub struct EventMessage<'a> {
     pub event_id: EventId,
     /// Its project.
     pub project_id: ProjectId,
-    /// When the upload was received, in seconds since 1970.
-    pub start_time: u64,
+    /// When the upload was received.
+    #[serde(default)]
+    pub start_time: StartTime,
     /// The client's address, without port.
     #[serde(default)]
     pub remote_addr: Option<String>,
@@ -86,8 +89,9 @@ pub struct AttachmentMessage {
 pub struct UserReportMessage<'a> {
     /// The crash's project.
     pub project_id: ProjectId,
-    /// When it was received, in seconds since 1970.
-    pub start_time: u64,
+    /// When it was received.
+    #[serde(default)]
+    pub start_time: StartTime,
     /// JSON: `{"event_id", "name", "email", "comments"}`
     #[serde(with = "serde_bytes")]
     pub payload: &'a [u8],
@@ -421,6 +425,11 @@ mod tests {
         }
     }
 
+    fn start_time() -> StartTime {
+        let at: jiff::Timestamp = "2026-09-21T13:33:20Z".parse().expect("a time");
+        at.into()
+    }
+
     proptest! {
         #[test]
         fn a_chunk_reads_back_as_written(payload: Vec<u8>, index in 0..limits::ATTACHMENT_CHUNKS_MAX as u32, cut in 0usize..10) {
@@ -460,7 +469,7 @@ mod tests {
         let event = EventMessage {
             event_id: EventId::random(),
             project_id: ProjectId::new(1).expect("not zero"),
-            start_time: 1_790_000_000,
+            start_time: start_time(),
             remote_addr: Some("192.0.2.1".into()),
             payload: br#"{"extra":{}}"#,
             attachments: vec![AttachmentEntry {
@@ -507,7 +516,7 @@ mod tests {
         for (payload, about) in [(payload.as_str(), Some(event_id)), ("{}", None)] {
             let report = UserReportMessage {
                 project_id,
-                start_time: 1_790_000_000,
+                start_time: start_time(),
                 payload: payload.as_bytes(),
             };
             let bytes = encode_named(&Tagged {

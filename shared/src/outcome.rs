@@ -35,6 +35,17 @@ pub struct Outcome {
     pub offset: Option<i64>,
 }
 
+impl Outcome {
+    /// Whether a report was stored with it: late files have none of their own.
+    #[must_use]
+    pub fn had_report(&self) -> bool {
+        match self.verdict {
+            Verdict::Processed => self.attached_to.is_none(),
+            Verdict::Failed(_) => false,
+        }
+    }
+}
+
 /// Processed, or failed for a reason of a closed set.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -342,6 +353,20 @@ mod tests {
                 serde_json::from_value::<Outcome>(json).expect("reads back"),
                 outcome
             );
+        }
+    }
+
+    #[test]
+    fn neither_failures_nor_late_files_had_a_report() {
+        let processed = outcome(Verdict::Processed);
+        assert!(processed.had_report());
+        let late = Outcome {
+            attached_to: Some(processed.event_id),
+            ..processed
+        };
+        assert!(!late.had_report());
+        for failure in every_failure() {
+            assert!(!outcome(Verdict::Failed(failure)).had_report());
         }
     }
 

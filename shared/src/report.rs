@@ -17,6 +17,10 @@ pub use payload::{Client, EventPayload};
 /// The value of a report's `schema` field.
 pub const REPORT_SCHEMA: &str = "crash-report/1";
 
+/// Why a processed crash has no report any more.
+pub const REPORT_GONE: &str =
+    "its report is no longer stored: storage.keep removed it, or somebody else did";
+
 /// A processed crash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {

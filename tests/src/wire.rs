@@ -64,8 +64,8 @@ pub struct Event {
     pub id: uuid::Uuid,
     /// Project number.
     pub project_id: u64,
-    /// When it was received, in seconds since 1970.
-    pub start_time: u64,
+    /// When it was received: seconds since 1970, or whatever a producer may write.
+    pub start_time: Value,
     /// What it carries.
     pub attachments: Vec<Attachment>,
 }
@@ -76,7 +76,7 @@ impl Event {
         Self {
             id: uuid::Uuid::new_v4(),
             project_id: 1,
-            start_time: now_seconds(),
+            start_time: now_seconds().into(),
             attachments,
         }
     }
@@ -128,7 +128,7 @@ impl Event {
         encode(&map([
             ("type", "event".into()),
             ("payload", Value::Binary(payload.to_string().into_bytes())),
-            ("start_time", self.start_time.into()),
+            ("start_time", self.start_time.clone()),
             ("event_id", self.id.simple().to_string().into()),
             ("project_id", self.project_id.into()),
             ("remote_addr", "203.0.113.7".into()),
@@ -174,7 +174,7 @@ pub fn user_report_message(event: &Event, comments: &str) -> Vec<u8> {
     encode(&map([
         ("type", "user_report".into()),
         ("project_id", event.project_id.into()),
-        ("start_time", event.start_time.into()),
+        ("start_time", event.start_time.clone()),
         ("payload", Value::Binary(payload.to_string().into_bytes())),
     ]))
 }

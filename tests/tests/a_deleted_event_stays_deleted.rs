@@ -1,6 +1,7 @@
 //! `crashferry reports delete`: everything of an event goes, with a receipt, in SQLite as in Redis; nothing brings it
 //! back, and what cannot be deleted says why.
 
+use std::fs;
 use std::process::Output;
 
 use harness::http::Request;
@@ -126,6 +127,7 @@ fn check(stack: &Stack, receipt: &Value, id: &str, dump_bytes: usize) {
 /// What is refused, and with which words and exit status.
 fn refuses(stack: &mut Stack, id: &str) {
     let unknown = uuid::Uuid::new_v4().to_string();
+    let forgotten = forgotten(stack, id);
     for (words, status, expected) in [
         (
             vec!["--yes", unknown.as_str()],
@@ -135,7 +137,12 @@ fn refuses(stack: &mut Stack, id: &str) {
         (
             vec!["--yes", "--project", "2", id],
             1,
-            "found none with this id",
+            "expected an event of project 2, found one of project 1: nothing of it was deleted",
+        ),
+        (
+            vec!["--yes", "--project", "1", forgotten.as_str()],
+            1,
+            "expected an event of project 1, found one of project 2: nothing of it was deleted",
         ),
         (vec![id], 2, "--yes: expected"),
         (vec!["--yes", "no-id"], 2, "no-id"),
@@ -146,6 +153,17 @@ fn refuses(stack: &mut Stack, id: &str) {
         assert!(said.contains(expected), "{words:?}: {said}");
         assert!(output.stdout.is_empty(), "{output:?}");
     }
+}
+
+/// An event of project 2 of which only files are left, in the storage that has those of `other`.
+fn forgotten(stack: &Stack, other: &str) -> String {
+    let id = uuid::Uuid::new_v4().to_string();
+    let stored = stack.stored_dir(other);
+    let storage = stored.ancestors().nth(3).expect("project, day, event");
+    let dir = storage.join("2/2020-01-01").join(&id);
+    fs::create_dir_all(&dir).expect("a directory");
+    fs::write(dir.join("report.json"), "{}").expect("a file");
+    id
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn with_its_chunks() {
     let refused = kafka::produce_all(stack.broker(), &ingest, &[sent(&event, b"\xc1".to_vec())])[0];
     letters(&stack, 1);
     given_up(&mut stack, 3.0);
-    keep(&stack, &event, event.event(), refused);
+    let place = keep(&stack, &event, event.event(), refused);
     // One of the chunks was refused as well.
     keep(&stack, &event, event.chunk(0, 1), offsets[1]);
     let before = all(&stack, &ingest).len();
@@ -70,6 +70,8 @@ fn with_its_chunks() {
 
     let said = replay(&mut stack, &["--yes"]);
     assert!(said.contains("2 letters sent before"), "{said}");
+    let listed = stack.command(&["dead-letters", "list", "--offset", &place]);
+    assert!(listed.contains("1 was sent again and is not"), "{listed}");
     assert_eq!(
         all(&stack, &ingest).len(),
         before + 4,
@@ -144,8 +146,8 @@ fn sent(event: &Event, value: Vec<u8>) -> Outgoing {
     }
 }
 
-/// Puts a message into the dead letters as an older version would have.
-fn keep(stack: &Stack, event: &Event, value: Vec<u8>, offset: i64) {
+/// Puts a message into the dead letters as an older version would have; returns where it stands there.
+fn keep(stack: &Stack, event: &Event, value: Vec<u8>, offset: i64) -> String {
     let offset = offset.to_string();
     let headers = [
         ("origin_topic", stack.topics().attachments.as_str()),
@@ -157,7 +159,8 @@ fn keep(stack: &Stack, event: &Event, value: Vec<u8>, offset: i64) {
         ("original_header.traceparent", "00-1-2-01"),
     ];
     let topic = &stack.topics().dead_letters;
-    kafka::produce(stack.broker(), topic, 0, &event.key(), &value, &headers);
+    let kept = kafka::produce(stack.broker(), topic, 0, &event.key(), &value, &headers);
+    format!("0:{kept}")
 }
 
 fn replay(stack: &mut Stack, words: &[&str]) -> String {

@@ -2,8 +2,10 @@
 //! outcome, and nothing is counted twice.
 
 use harness::dumps;
+use harness::http::Request;
 use harness::kafka::{self, Isolation};
 use harness::multipart::Form;
+use harness::settings::KEY;
 use harness::stack::{FATE_DEADLINE, Plan, Stack, accepted_id};
 use serde_json::Value;
 
@@ -50,7 +52,37 @@ fn standalone() {
     std::fs::remove_file(stack.stored_dir(&id).join("minidump.dmp")).expect("it is stored");
     let said = stack.command(&of_the_reason);
     assert!(said.contains("1 skipped, 0 failed"), "{said}");
+    assert!(said.contains("its dump is not stored"), "{said}");
     stack.finish(1, 1);
+}
+
+#[test]
+fn an_event_without_a_minidump_is_told_from_one_whose_dump_is_not_stored() {
+    let mut stack = Plan::standalone()
+        .project(r#"privacy = { minidump = "never" }"#)
+        .start();
+    let event = r#"{"event_id":"c0ffee00c0ffee00c0ffee00c0ffee00"}
+{"type":"event"}
+{"message":"nothing crashed"}
+"#;
+    let path = format!("/api/1/envelope/?sentry_key={KEY}");
+    let taken = Request::post(path, event).send(stack.listen());
+    assert_eq!(taken.status, 200, "{}", taken.text());
+    let without = "c0ffee00-c0ff-ee00-c0ff-ee00c0ffee00";
+    let not_stored = stack.upload(&dumps::unique());
+    for (id, why) in [
+        (without, "it came without a minidump, so there is nothing"),
+        (&not_stored, "its dump is not stored: privacy.minidump"),
+    ] {
+        stack.report(id);
+        for words in [&["reprocess", id, "--dry-run"][..], &["reprocess", id]] {
+            let output = stack.relay().command(words);
+            assert_eq!(output.status.code(), Some(1), "{output:?}");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(said.contains(why), "{said}");
+        }
+    }
+    stack.finish(2, 0);
 }
 
 #[test]

@@ -82,6 +82,43 @@ fn files_and_user_reports_apart_from_their_crash() {
     stack.finish(4, 0);
 }
 
+/// Under a day of 1970 retention would take the crash at its first look.
+#[test]
+fn an_absurd_time_costs_a_warning_and_not_the_crash() {
+    let stack = Plan::split().partitions(1).start();
+    let sound = process_at(&stack, None);
+    for absurd in [0.into(), (-1).into(), (1_u64 << 62).into(), "soon".into()] {
+        let found = format!("found {absurd}").replace('"', "\\\"");
+        let event = process_at(&stack, Some(absurd));
+        let received_at = second(&event["received_at"]);
+        assert!(received_at >= second(&sound["received_at"]), "{event}");
+        let finished_at = second(&event["outcome"]["finished_at"]);
+        assert!(received_at <= finished_at, "{event}");
+        assert_eq!(event["report"]["received_at"], event["received_at"]);
+        let warnings = event["report"]["processing"]["warnings"].to_string();
+        assert!(warnings.contains(&found), "no {found} in {warnings}");
+    }
+    stack.finish(5, 0);
+}
+
+/// Sends a crash that says to have been received then, or now; returns what became of it.
+fn process_at(stack: &Stack, start_time: Option<rmpv::Value>) -> Value {
+    let mut crash = Event::new(vec![Attachment::minidump(&dumps::unique(), CHUNK_BYTES)]);
+    crash.start_time = start_time.unwrap_or(crash.start_time);
+    let mut messages = crash.chunks();
+    messages.push(crash.event());
+    send(stack, &crash, &messages);
+    let event = stack.fate(&crash.hyphenated(), "processed", FATE_DEADLINE);
+    dumps::check_report(&event["report"]);
+    event
+}
+
+/// A time to the second: such texts sort as their times do.
+fn second(time: &Value) -> String {
+    let text = time.as_str().expect("a time");
+    text[.."2026-11-22T10:00:00".len()].to_owned()
+}
+
 #[test]
 fn what_carries_no_crash_is_a_dead_letter_and_holds_up_nothing() {
     let stack = Plan::split().partitions(1).start();

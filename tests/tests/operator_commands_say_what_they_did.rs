@@ -1,4 +1,5 @@
-//! `config check`, `config show` and `topics create`: exit codes, the key at fault, what exists already.
+//! `config check`, `config show` and `topics create`: exit codes, the key at fault, what exists already. And what commands
+//! refuse to look for.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -115,6 +116,25 @@ fn a_relay_without_kafka_says_what_it_needs() {
         assert!(said.contains(key), "no {key} in:\n{said}");
     }
     assert!(!said.contains(KEY), "a key in:\n{said}");
+}
+
+#[test]
+fn a_reason_that_nothing_has_is_refused_with_those_that_there_are() {
+    let configuration = Configuration::new(&Settings::new());
+    let letters = ["not_a_message", "unknown_type", "malformed", "no_crash"];
+    let crashes = ["processed", "missing_chunks", "parser_timeout"];
+    for (command, known) in [
+        (&["dead-letters", "list"][..], &letters[..]),
+        (&["dead-letters", "replay"], &letters),
+        (&["reprocess"], &crashes),
+    ] {
+        let output = configuration.run(&[command, &["--reason", "nope"]].concat());
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output);
+        for word in known.iter().chain(&["nope"]) {
+            assert!(said.contains(word), "no {word} in:\n{said}");
+        }
+    }
 }
 
 fn text(output: &Output) -> String {

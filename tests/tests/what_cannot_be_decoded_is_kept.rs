@@ -51,6 +51,32 @@ fn in_the_dead_letters_with_its_origin() {
     stack.finish(2, 0);
 }
 
+#[test]
+fn with_a_long_key_and_headers_of_a_hundred_kilobytes() {
+    let stack = Plan::split().partitions(1).start();
+    let ingest = &stack.topics().attachments;
+    let text = "h".repeat(10_000);
+    let names: Vec<String> = (0..10).map(|number| format!("h{number}")).collect();
+    let headers: Vec<(&str, &str)> = names.iter().map(|name| (&name[..], &text[..])).collect();
+    let key = vec![b'k'; 20_000];
+    kafka::produce(stack.broker(), ingest, 0, &key, b"\xc1", &headers);
+    let letter = wait::until("the letter", FATE_DEADLINE, || {
+        let topic = &stack.topics().dead_letters;
+        let mut letters = kafka::read_all(stack.broker(), topic, Isolation::Committed);
+        letters.pop().ok_or_else(|| "none".to_owned())
+    });
+    assert!(letter.key == key, "{} bytes of the key", letter.key.len());
+    for name in &names {
+        let kept = letter.header(&format!("original_header.{name}"));
+        assert!(kept.as_ref() == Some(&text), "{name}");
+    }
+    // Nothing of it is cut, so it can be sent again.
+    let replayed = ["dead-letters", "replay", "--dry-run", "--force"];
+    let said = stack.command(&replayed);
+    assert!(said.contains("to be sent: 1 dead letter"), "{said}");
+    stack.finish(0, 0);
+}
+
 fn letter_of(letters: &[Record], offset: i64) -> &Record {
     let offset = offset.to_string();
     letters

@@ -1,5 +1,5 @@
 //! `storage.keep`: whole days that are too old go, and the oldest events of a project that has too many bytes; what came
-//! just now stays, and so does what a project keeps for itself.
+//! just now stays, and so does what a project keeps for itself. Who asks for an event that is gone is told so.
 
 use std::fs;
 use std::path::Path;
@@ -55,6 +55,34 @@ fn by_bytes_the_oldest_first_and_as_each_project_says() {
     assert!(events[3].is_dir(), "the youngest stays");
     assert!(kept_for_ever.iter().all(|dir| dir.is_dir()));
     stack.finish(0, 0);
+}
+
+#[test]
+fn the_status_says_that_the_report_is_gone() {
+    let mut stack = Plan::standalone().start();
+    let id = stack.upload(&dumps::unique());
+    let kept = stack.fate(&id, "processed", SWEPT_WITHIN);
+    assert!(kept["report_gone"].is_null(), "{kept}");
+    let dir = stack.stored_dir(&id);
+    let process = stack.processor();
+    process.stop();
+    process.set_variable("CRASHFERRY__STORAGE__KEEP__BYTES", "1B");
+    process.start();
+    wait::until("the sweep", SWEPT_WITHIN, || {
+        is_gone(std::slice::from_ref(&dir))
+    });
+
+    let gone = stack.event(&id).json();
+    assert_eq!(gone["status"], "processed");
+    assert_eq!(gone["outcome"], kept["outcome"]);
+    assert!(gone["report"].is_null(), "{gone}");
+    let why = gone["report_gone"].as_str().expect("a text");
+    assert!(why.contains("storage.keep"), "{why}");
+    let shown = stack.relay().command(&["reports", "show", &id]);
+    assert_eq!(shown.status.code(), Some(1), "{shown:?}");
+    let said = String::from_utf8_lossy(&shown.stderr);
+    assert!(said.contains("storage.keep"), "{said}");
+    stack.finish(1, 0);
 }
 
 /// A stored event of that day, as another run of the processor left it.

@@ -10,7 +10,7 @@ use shared::config::Config;
 use super::survey::{Filter, Row, Survey};
 use crate::CommandError;
 use crate::moment::show;
-use crate::output::{print, table};
+use crate::output::{counted, print, table};
 
 /// Characters of an error in the table.
 const ERROR_CHARS_SHOWN: usize = 80;
@@ -56,14 +56,17 @@ pub(super) fn run(
     }
     print(&summary(&shown))?;
     if !hidden.is_empty() {
-        print(&format!(
-            "{} were sent again and are not shown: --all shows them",
-            hidden.len()
+        print(&counted(
+            hidden.len(),
+            "was sent again and is not shown: --all shows it",
+            "were sent again and are not shown: --all shows them",
         ))?;
     }
     if foreign > 0 {
         let topic = &config.kafka.topics.dead_letters;
-        print(&format!("{foreign} records of {topic} are not letters"))?;
+        let one = format!("record of {topic} is not a letter");
+        let many = format!("records of {topic} are not letters");
+        print(&counted(foreign, &one, &many))?;
     }
     Ok(())
 }
@@ -78,11 +81,11 @@ pub(super) fn summary(rows: &[Row]) -> String {
     let reasons: Vec<String> = reasons
         .map(|(reason, count)| format!("{count} {reason}"))
         .collect();
-    match rows.len() {
-        0 => "no dead letters".to_owned(),
-        1 => format!("1 dead letter: {}", reasons.join(", ")),
-        count => format!("{count} dead letters: {}", reasons.join(", ")),
+    if rows.is_empty() {
+        return "no dead letters".to_owned();
     }
+    let letters = counted(rows.len(), "dead letter", "dead letters");
+    format!("{letters}: {}", reasons.join(", "))
 }
 
 fn row(row: &Row) -> [String; 7] {

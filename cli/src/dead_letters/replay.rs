@@ -14,7 +14,7 @@ use super::scan::{Company, company};
 use super::sender::Sender;
 use super::survey::{Reading, Row, Survey, place_of};
 use super::{ReplayArguments, kafka_error, list};
-use crate::output::print;
+use crate::output::{counted, print};
 use crate::{CommandError, role};
 
 /// Bytes of records that are unconfirmed.
@@ -53,9 +53,9 @@ pub(super) fn run(config: &Config, arguments: ReplayArguments) -> Result<(), Com
     let mut sender = Sender::new(config, producer, plan.chosen.len());
     let sent = send_all(config, &mut sender, &mut origin, &plan);
     print(&format!(
-        "sent {} again, with {} chunks",
+        "sent {} again, with {}",
         letters(sender.sent()),
-        sender.chunks()
+        counted(sender.chunks(), "chunk", "chunks")
     ))?;
     sent.map_err(|error| match error {
         CommandError::Failed(error) => CommandError::Failed(error.context(
@@ -138,25 +138,25 @@ impl Plan {
         }
         print(&format!("to be sent: {}", list::summary(&self.chosen)))?;
         for (place, company) in self.company.iter().take(NAMED_MAX) {
-            let (chunks, bytes) = (company.offsets.len(), company.bytes);
+            let chunks = counted(company.offsets.len(), "chunk goes along", "chunks go along");
+            let bytes = counted(company.bytes, "byte", "bytes");
             let gone = match company.missing {
                 0 => String::new(),
-                missing => format!(
-                    "; {missing} of its chunks are no longer in the topic, so it will fail with missing_chunks"
-                ),
+                missing => {
+                    let are = counted(missing, "of its chunks is", "of its chunks are");
+                    format!("; {are} no longer in the topic, so it will fail with missing_chunks")
+                }
             };
-            print(&format!(
-                "  {place} is an event: {chunks} chunks go along, {bytes} bytes{gone}"
-            ))?;
+            print(&format!("  {place} is an event: {chunks}, {bytes}{gone}"))?;
         }
         match self.company.len().saturating_sub(NAMED_MAX) {
             0 => Ok(()),
             more => {
                 let others = self.company.values().skip(NAMED_MAX);
                 let incomplete = others.filter(|company| company.missing > 0).count();
-                print(&format!(
-                    "  and {more} more events with their chunks; of {incomplete} of them some are gone"
-                ))
+                let more = counted(more, "more event", "more events");
+                let lack = counted(incomplete, "lacks", "lack");
+                print(&format!("  and {more} with chunks, of which {lack} some"))
             }
         }
     }
@@ -176,7 +176,7 @@ fn why_not(
     arguments: &ReplayArguments,
 ) -> Option<String> {
     if row.replayed_at.is_some() && !arguments.again {
-        return Some("sent before (--again sends them once more)".into());
+        return Some("sent before (once more only with --again)".into());
     }
     if row.letter.cut.is_some() {
         return Some(
@@ -194,7 +194,7 @@ fn why_not(
     }
     match &row.message {
         Reading::Refused(reason) if !arguments.force => Some(format!(
-            "that this version would refuse again as {reason} (--force sends them)"
+            "that this version would refuse again as {reason} (sent only with --force)"
         )),
         Reading::Refused(_) | Reading::Chunk(_) | Reading::Event(..) => None,
     }
@@ -265,10 +265,6 @@ fn send_all(
     }
 }
 
-/// `1 letter`, `2 letters`
-pub(super) fn letters(count: usize) -> String {
-    match count {
-        1 => "1 letter".to_owned(),
-        count => format!("{count} letters"),
-    }
+fn letters(count: usize) -> String {
+    counted(count, "letter", "letters")
 }

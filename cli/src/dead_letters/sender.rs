@@ -18,6 +18,7 @@ use super::kafka_error;
 use super::scan::Company;
 use super::survey::Row;
 use crate::CommandError;
+use crate::output::counted;
 
 /// How often progress is told.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
@@ -131,8 +132,8 @@ impl Sender {
         }
         if sent != company.offsets.len() {
             return Err(CommandError::Failed(anyhow!(
-                "retention has removed {} chunks of letter {} meanwhile",
-                company.offsets.len() - sent,
+                "retention has removed {} of letter {} meanwhile",
+                counted(company.offsets.len() - sent, "chunk", "chunks"),
                 row.place
             )));
         }

@@ -13,7 +13,7 @@ use super::kafka_error;
 use super::survey::{Filter, Reading, Survey};
 use crate::CommandError;
 use crate::moment;
-use crate::output::{print, write};
+use crate::output::{counted, print, write};
 
 /// Nesting of a message that is shown.
 const DEPTH_MAX: usize = 16;
@@ -33,7 +33,7 @@ pub(super) fn run(config: &Config, place: Place, raw: Option<&Path>) -> Result<(
         Some(path) => {
             let written = std::fs::write(path, &record.value);
             written.with_context(|| format!("writing {}", path.display()))?;
-            print(&format!("{}: {} bytes", path.display(), record.value.len()))
+            print(&format!("{}: {}", path.display(), bytes(&record.value)))
         }
         None => print(&describe(config, place, &record)?),
     }
@@ -80,7 +80,7 @@ fn describe(config: &Config, place: Place, record: &TopicRecord) -> Result<Strin
         false => header(&record.key),
     };
     lines.push(format!("key: {key}"));
-    lines.push(format!("message: {} bytes", record.value.len()));
+    lines.push(format!("message: {}", bytes(&record.value)));
     lines.push(message(&record.value));
     lines.push(String::new());
     match Entry::read(record) {
@@ -144,9 +144,13 @@ fn header(value: &[u8]) -> String {
         Ok(_) | Err(_) => {
             let shown = &value[..value.len().min(HEX_BYTES_MAX)];
             let hex: String = shown.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{} bytes, {hex}", value.len())
+            format!("{}, {hex}", bytes(value))
         }
     }
+}
+
+fn bytes(value: &[u8]) -> String {
+    counted(value.len(), "byte", "bytes")
 }
 
 /// What the message looks like: JSON-like text, or its first bytes.
@@ -188,9 +192,9 @@ fn put(text: &mut String, value: &Value, depth: usize) {
             text.push_str(&line(depth));
             text.push(']');
         }
-        Value::Binary(bytes) => text.push_str(&format!("<{} bytes>", bytes.len())),
-        Value::Ext(kind, bytes) => {
-            text.push_str(&format!("<extension {kind}, {} bytes>", bytes.len()));
+        Value::Binary(binary) => text.push_str(&format!("<{}>", bytes(binary))),
+        Value::Ext(kind, binary) => {
+            text.push_str(&format!("<extension {kind}, {}>", bytes(binary)));
         }
         Value::String(string) => {
             let string = String::from_utf8_lossy(string.as_bytes());
@@ -235,7 +239,8 @@ fn hex_dump(bytes: &[u8]) -> String {
         .expect("a string takes every line");
     }
     if bytes.len() > shown.len() {
-        text.push_str(&format!("… {} more bytes", bytes.len() - shown.len()));
+        let more = counted(bytes.len() - shown.len(), "more byte", "more bytes");
+        text.push_str(&format!("… {more}"));
     }
     text.trim_end().to_owned()
 }

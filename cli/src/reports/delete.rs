@@ -13,7 +13,8 @@ use shared::storage::{StoredEvent, day_of};
 
 use super::Reports;
 use super::receipt::{Receipt, StateLine, TopicLine};
-use crate::{CommandError, output};
+use crate::CommandError;
+use crate::output::{self, counted};
 
 /// Which events, and how sure the operator is.
 #[derive(Debug, clap::Args)]
@@ -43,7 +44,8 @@ impl DeleteArguments {
                 "--yes: expected it where nobody can be asked, found neither it nor --dry-run",
             ));
         }
-        eprint!("delete {} for good? [y/N] ", self.events.len());
+        let events = counted(self.events.len(), "event", "events");
+        eprint!("delete {events} for good? [y/N] ");
         std::io::stderr().flush().context("standard error")?;
         let mut answer = String::new();
         let read = std::io::stdin().read_line(&mut answer);
@@ -84,8 +86,8 @@ impl Reports<'_> {
         if failed == 0 {
             return Ok(());
         }
-        let all = arguments.events.len();
-        Err(anyhow!("{failed} of {all} events could not be deleted").into())
+        let all = counted(arguments.events.len(), "event", "events");
+        Err(anyhow!("{failed} of {all} could not be deleted").into())
     }
 
     async fn delete_one(
@@ -125,9 +127,13 @@ impl Reports<'_> {
         event: EventId,
         project: Option<ProjectId>,
     ) -> Result<Deletable, CommandError> {
-        let Some((project, status)) = self.find(event, project).await? else {
+        let Some((owner, status)) = self.find(event).await? else {
             return self.deletable_by_files(event, project).await;
         };
+        let project = project.unwrap_or(owner);
+        if project != owner {
+            return Err(another_project(project, owner));
+        }
         let (outcome, deleted_before) = match status {
             EventStatus::Accepted { received_at } => {
                 return Err(unfinished(&format!("accepted at {received_at}")));
@@ -141,7 +147,7 @@ impl Reports<'_> {
         let stored = self.stored(event, Some(project)).await?;
         let mut told_until = outcome.finished_at;
         for late in stored.iter().flat_map(StoredEvent::late_uploads) {
-            if let Some((_, EventStatus::Finished(late))) = self.find(late, Some(project)).await? {
+            if let Some((_, EventStatus::Finished(late))) = self.find(late).await? {
                 told_until = told_until.max(late.finished_at);
             }
         }
@@ -162,10 +168,7 @@ impl Reports<'_> {
     ) -> Result<Deletable, CommandError> {
         let stored = self.stored(event, project).await?;
         let Some(first) = stored.first() else {
-            return Err(anyhow!(
-                "expected an event that the state store or the storage knows, found none with this id"
-            )
-            .into());
+            return Err(self.no_such_event(event, project).await?);
         };
         let now = Timestamp::now();
         let youngest: Option<Date> = stored.iter().map(|event| event.folder.day()).max();
@@ -182,6 +185,23 @@ impl Reports<'_> {
             told_until: now - limits::STATUS_KEPT,
             stored,
         })
+    }
+
+    /// Why an event that the state store has forgotten has no files that may be deleted.
+    async fn no_such_event(
+        &self,
+        event: EventId,
+        project: Option<ProjectId>,
+    ) -> Result<CommandError, CommandError> {
+        if let Some(project) = project
+            && let Some(elsewhere) = self.stored(event, None).await?.first()
+        {
+            return Ok(another_project(project, elsewhere.folder.project_id));
+        }
+        Ok(anyhow!(
+            "expected an event that the state store or the storage knows, found none with this id"
+        )
+        .into())
     }
 
     /// Until when the topics keep what they were told of an event up to `told_until`.
@@ -208,6 +228,11 @@ impl Reports<'_> {
         }
         lines
     }
+}
+
+fn another_project(project: ProjectId, owner: ProjectId) -> CommandError {
+    anyhow!("expected an event of project {project}, found one of project {owner}: nothing of it was deleted")
+        .into()
 }
 
 fn unfinished(found: &str) -> CommandError {

@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use shared::content::Segment;
 use shared::envelope::{AttachmentKind, Envelope};
 use shared::id::{AttachmentId, EventId};
@@ -22,6 +21,7 @@ use shared::outcome::Failure;
 
 pub(super) use log_time::LogTime;
 
+use super::received_at::ReceivedAt;
 use open_event::{OpenEvent, ReceivedEvent, Stage};
 use pieces::Source;
 use recent::Recent;
@@ -33,6 +33,8 @@ pub(crate) struct Assembled {
     pub(crate) envelope: Envelope,
     /// Attachments that are not.
     pub(crate) incomplete: Vec<Incomplete>,
+    /// What is odd about its message, for the report.
+    pub(crate) warnings: Vec<String>,
     /// The offset of the event message.
     pub(crate) offset: i64,
 }
@@ -90,6 +92,8 @@ pub(super) struct Received<'a> {
     pub(super) message: EventMessage<'a>,
     /// The event its chunks name: itself, or the crash whose files these are.
     pub(super) source: EventId,
+    /// When it was received.
+    pub(super) received_at: ReceivedAt,
     /// Its event JSON.
     pub(super) payload: Bytes,
     /// The record's headers.
@@ -158,6 +162,7 @@ impl Assembly {
         let Received {
             message,
             source,
+            received_at,
             payload,
             headers,
             offset,
@@ -180,8 +185,6 @@ impl Assembly {
                 }
             }
         }
-        let received_at =
-            Timestamp::from_second(i64::try_from(message.start_time).unwrap_or(i64::MAX));
         if source != event_id {
             let listed = message.attachments.iter();
             let listed = listed.map(|entry| ((source, entry.id.clone()), event_id));
@@ -191,7 +194,7 @@ impl Assembly {
             offset,
             source,
             project_id: message.project_id,
-            received_at: received_at.unwrap_or_default(),
+            received_at,
             remote_addr: message.remote_addr,
             payload,
             entries: message.attachments,

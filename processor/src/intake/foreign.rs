@@ -2,7 +2,6 @@
 //! our relays send them. Pure.
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use shared::envelope::AttachmentKind;
 use shared::id::{AttachmentId, EventId};
 use shared::message::{
@@ -11,14 +10,15 @@ use shared::message::{
 use shared::report::EventPayload;
 
 use super::assembly::Received;
+use super::received_at::ReceivedAt;
 
 /// What a user report is called among its crash's files.
 const USER_REPORT_NAME: &str = "user_report.json";
 
-/// A file as an upload of its own. Its id follows from the crash's and the file's, so that a copy is known.
+/// A file as an upload of its own; its message says no time. Its id follows from the crash's and the file's, so that a copy is known.
 pub(super) fn file(
     message: AttachmentMessage,
-    written: Timestamp,
+    received_at: ReceivedAt,
     headers: Headers,
     offset: i64,
 ) -> Received<'static> {
@@ -31,12 +31,12 @@ pub(super) fn file(
     let late = EventMessage {
         event_id: EventId::derived(&[b"attachment", event_id.as_bytes(), id]),
         project_id,
-        start_time: u64::try_from(written.as_second()).unwrap_or_default(),
+        start_time: received_at.at.into(),
         remote_addr: None,
         payload: &[],
         attachments: vec![attachment],
     };
-    received(late, event_id, headers, offset)
+    received(late, event_id, received_at, headers, offset)
 }
 
 /// A user report as a file.
@@ -45,6 +45,7 @@ pub(super) fn file(
 /// [`MessageError::NoCrash`] when it does not say which crash it is about.
 pub(super) fn user_report(
     message: &UserReportMessage<'_>,
+    received_at: ReceivedAt,
     headers: Headers,
     offset: i64,
 ) -> Result<Received<'static>, MessageError> {
@@ -61,17 +62,18 @@ pub(super) fn user_report(
     let late = EventMessage {
         event_id: EventId::derived(&[b"user_report", crash.as_bytes(), message.payload]),
         project_id: message.project_id,
-        start_time: message.start_time,
+        start_time: received_at.at.into(),
         remote_addr: None,
         payload: &[],
         attachments: vec![file],
     };
-    Ok(received(late, crash, headers, offset))
+    Ok(received(late, crash, received_at, headers, offset))
 }
 
 fn received(
     message: EventMessage<'static>,
     crash: EventId,
+    received_at: ReceivedAt,
     headers: Headers,
     offset: i64,
 ) -> Received<'static> {
@@ -84,6 +86,7 @@ fn received(
     Received {
         message,
         source: crash,
+        received_at,
         payload: payload.into(),
         headers,
         offset,

@@ -339,7 +339,9 @@ impl KafkaIntake {
             self.metrics.records_first_seen.inc();
         }
         let message = Message::decode(&record.value);
-        let taken = message.and_then(|message| partition.take(message, &record, &mut self.chunks));
+        let now = Timestamp::now();
+        let taken =
+            message.and_then(|message| partition.take(message, &record, now, &mut self.chunks));
         match taken {
             Ok(Some(action)) => self.act(number, action),
             Ok(None) => {}

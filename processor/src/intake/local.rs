@@ -126,6 +126,7 @@ fn delivery(
         assembled: Assembled {
             envelope,
             incomplete,
+            warnings: Vec::new(),
             offset: 0,
         },
         partition: None,

@@ -8,6 +8,7 @@ mod local;
 mod outbox;
 mod partition;
 mod reading_clock;
+mod received_at;
 mod scratch;
 mod watermark;
 

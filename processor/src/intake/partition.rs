@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use shared::id::EventId;
 use shared::kafka::{CommitPosition, InboundRecord};
 use shared::message::{AttachmentChunk, Message, MessageError};
@@ -11,6 +12,7 @@ use shared::metrics::PartitionGauges;
 use super::assembly::{Action, Assembly, Ended, LogTime, Received, Taken};
 use super::foreign;
 use super::headroom::{Headroom, Standing};
+use super::received_at::ReceivedAt;
 use super::scratch::ChunkStore;
 use super::watermark::{FINISHED_ABOVE_MAX, Watermark};
 
@@ -112,7 +114,7 @@ impl Partition {
         self.end = Some(self.watermark.position());
     }
 
-    /// Takes a message.
+    /// Takes a message, which is read `now`.
     ///
     /// # Errors
     /// [`MessageError`]: it is for the dead letters.
@@ -120,25 +122,28 @@ impl Partition {
         &mut self,
         message: Message<'_>,
         record: &InboundRecord,
+        now: Timestamp,
         store: &mut ChunkStore,
     ) -> Result<Option<Action>, MessageError> {
-        let (headers, offset) = (&record.headers, record.offset);
+        let (headers, offset, written) = (&record.headers, record.offset, record.timestamp);
         let received = match message {
             Message::AttachmentChunk(chunk) => return Ok(self.take_chunk(&chunk, record, store)),
             Message::Event(event) => Received {
                 source: event.event_id,
+                received_at: ReceivedAt::said(&event.start_time, written, now),
                 payload: record.value.slice_ref(event.payload),
                 message: event,
                 headers: headers.clone(),
                 offset,
             },
-            Message::Attachment(file) => foreign::file(
-                file,
-                record.timestamp.unwrap_or_default(),
-                headers.clone(),
-                offset,
-            ),
-            Message::UserReport(report) => foreign::user_report(&report, headers.clone(), offset)?,
+            Message::Attachment(file) => {
+                let received_at = ReceivedAt::unsaid(written, now);
+                foreign::file(file, received_at, headers.clone(), offset)
+            }
+            Message::UserReport(report) => {
+                let received_at = ReceivedAt::said(&report.start_time, written, now);
+                foreign::user_report(&report, received_at, headers.clone(), offset)?
+            }
         };
         Ok(self.take_event(received))
     }

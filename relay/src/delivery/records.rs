@@ -157,7 +157,7 @@ impl<'e> Sending<'e> {
         EventMessage {
             event_id: self.envelope.event_id,
             project_id: self.envelope.project_id,
-            start_time: self.envelope.received_at.as_second().max(0) as u64,
+            start_time: self.envelope.received_at.into(),
             remote_addr: self.envelope.remote_addr.clone(),
             payload: &self.event,
             attachments: self.attachments.iter().map(entry).collect(),
@@ -232,7 +232,7 @@ pub(super) fn damage_record(
     let event = EventMessage {
         event_id,
         project_id,
-        start_time: received_at.as_second().max(0) as u64,
+        start_time: received_at.into(),
         remote_addr: None,
         payload: STAND_IN_EVENT,
         attachments: vec![minidump],

@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use shared::id::{EventId, ProjectId};
 use shared::outcome::{Outcome, Verdict};
-use shared::report::ReportAttachment;
+use shared::report::{REPORT_GONE, ReportAttachment};
 use shared::state::EventStatus;
 use shared::storage::EventFolder;
 
@@ -33,6 +33,9 @@ struct StatusBody {
     failure: Option<FailureFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     report: Option<Box<RawValue>>,
+    /// Why there is no report of a crash that had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    report_gone: Option<&'static str>,
     /// Files that came after the crash, as reports list them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     late_attachments: Vec<ReportAttachment>,
@@ -88,6 +91,7 @@ async fn look_up(
             outcome: None,
             failure: None,
             report: None,
+            report_gone: None,
             late_attachments: Vec::new(),
         },
         EventStatus::Finished(outcome) => finished(app, outcome).await?,
@@ -131,6 +135,7 @@ async fn finished(app: &App, outcome: Outcome) -> Result<StatusBody, Rejection> 
             (Status::Failed, Some(fields))
         }
     };
+    let report_gone = (outcome.had_report() && report.is_none()).then_some(REPORT_GONE);
     Ok(StatusBody {
         event_id: outcome.event_id,
         project_id: outcome.project_id,
@@ -139,11 +144,12 @@ async fn finished(app: &App, outcome: Outcome) -> Result<StatusBody, Rejection> 
         failure,
         outcome: Some(outcome),
         report,
+        report_gone,
         late_attachments: Vec::new(),
     })
 }
 
-/// The stored report as it is. `None` when somebody has removed it: that changes nothing about the outcome.
+/// The stored report as it is. `None` when it was removed: that changes nothing about the outcome.
 async fn report(app: &App, outcome: &Outcome) -> Result<Option<Box<RawValue>>, Rejection> {
     let folder = EventFolder {
         project_id: outcome.project_id,

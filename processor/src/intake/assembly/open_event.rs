@@ -1,7 +1,6 @@
 //! An event whose message has come: what it waits for, and what is made of it. Pure.
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use shared::content::Content;
 use shared::envelope::{Attachment, Envelope};
 use shared::id::{AttachmentId, EventId, ProjectId};
@@ -9,7 +8,7 @@ use shared::message::{AttachmentEntry, Headers};
 use shared::outcome::{CorruptAttachment, Failure, MissingChunks};
 
 use super::pieces::Source;
-use super::{Assembled, Ended, Incomplete, LogTime};
+use super::{Assembled, Ended, Incomplete, LogTime, ReceivedAt};
 
 /// An event whose message has come.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ pub(super) struct ReceivedEvent {
     /// The event that its chunks name.
     pub(super) source: EventId,
     pub(super) project_id: ProjectId,
-    pub(super) received_at: Timestamp,
+    pub(super) received_at: ReceivedAt,
     pub(super) remote_addr: Option<String>,
     pub(super) payload: Bytes,
     pub(super) entries: Vec<AttachmentEntry>,
@@ -105,7 +104,7 @@ impl ReceivedEvent {
         let envelope = Envelope {
             event_id,
             project_id: self.project_id,
-            received_at: self.received_at,
+            received_at: self.received_at.at,
             remote_addr: self.remote_addr,
             event: self.payload,
             attachments,
@@ -113,6 +112,7 @@ impl ReceivedEvent {
         let assembled = Assembled {
             envelope,
             incomplete,
+            warnings: self.received_at.warning.into_iter().collect(),
             offset: self.offset,
         };
         (assembled, begun)

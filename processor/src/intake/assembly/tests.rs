@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 use shared::id::ProjectId;
-use shared::message::{AttachmentEntry, AttachmentMessage, write_checksums};
+use shared::message::{AttachmentEntry, AttachmentMessage, StartTime, write_checksums};
 use shared::outcome::{CorruptAttachment, MissingChunks};
 
 use super::super::foreign;
@@ -12,6 +12,13 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 fn assembly(incomplete_after: Duration) -> Assembly {
     Assembly::new(incomplete_after, 1 << 30)
+}
+
+fn received_at() -> ReceivedAt {
+    ReceivedAt {
+        at: "2026-09-21T13:33:20Z".parse().expect("a time"),
+        warning: None,
+    }
 }
 
 /// One event as a producer would send it: its chunks' payloads by attachment.
@@ -89,7 +96,7 @@ impl Sent {
                 let message = EventMessage {
                     event_id: self.event_id,
                     project_id: ProjectId::new(1).expect("not zero"),
-                    start_time: 1_790_000_000,
+                    start_time: StartTime::default(),
                     remote_addr: None,
                     payload: b"{}",
                     attachments: self
@@ -100,6 +107,7 @@ impl Sent {
                 };
                 let received = Received {
                     source: message.event_id,
+                    received_at: received_at(),
                     message,
                     payload: Bytes::from_static(b"{}"),
                     headers,
@@ -370,7 +378,7 @@ fn apart(crash: &Sent, number: usize, offset: i64) -> Received<'static> {
         project_id: ProjectId::new(1).expect("not zero"),
         attachment: crash.attachments[number].0.clone(),
     };
-    foreign::file(message, Timestamp::default(), Headers::default(), offset)
+    foreign::file(message, received_at(), Headers::default(), offset)
 }
 
 #[test]
@@ -427,7 +435,7 @@ fn event_of(sent: &Sent, offset: i64) -> Received<'static> {
         message: EventMessage {
             event_id: sent.event_id,
             project_id: ProjectId::new(1).expect("not zero"),
-            start_time: 1_790_000_000,
+            start_time: StartTime::default(),
             remote_addr: None,
             payload: b"{}",
             attachments: sent
@@ -437,6 +445,7 @@ fn event_of(sent: &Sent, offset: i64) -> Received<'static> {
                 .collect(),
         },
         source: sent.event_id,
+        received_at: received_at(),
         payload: Bytes::from_static(b"{}"),
         headers: Headers::default(),
         offset,
@@ -468,6 +477,25 @@ fn bytes_that_do_not_come_in_chunks_are_taken_or_named() {
     };
     let checks: Vec<String> = assembled.incomplete.iter().map(check).collect();
     assert_eq!(checks, ["stored_id", "rate_limited"]);
+}
+
+#[test]
+fn what_is_odd_about_its_time_goes_along_with_the_event() {
+    let sent = Sent::new(&[vec![]]);
+    let received_at = ReceivedAt {
+        warning: Some("odd".into()),
+        ..received_at()
+    };
+    let received = Received {
+        received_at: received_at.clone(),
+        ..event_of(&sent, 0)
+    };
+    let (_, action) = assembly(WEEK).take_event(received, LogTime::default());
+    let Some(Action::Process(assembled)) = action else {
+        panic!("nothing is waited for")
+    };
+    assert_eq!(assembled.envelope.received_at, received_at.at);
+    assert_eq!(assembled.warnings, ["odd"]);
 }
 
 #[test]
