@@ -1,6 +1,6 @@
 //! Deliveries from the ingest topic: records in, assembled events out; what is finished lands with the watermark.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::assembly::Action;
+use super::held_back::HeldBack;
 use super::outbox::{Finished, Outbox};
 use super::partition::{Partition, Patience, Sealed};
 use super::reading_clock::ReadingClock;
@@ -44,9 +45,7 @@ pub(crate) struct KafkaIntake {
     events: ConsumerEvents,
     partitions: HashMap<i32, Partition>,
     chunks: ChunkStore,
-    room: Room,
-    /// Partitions that are not read for want of room.
-    held_back: BTreeSet<i32>,
+    held_back: HeldBack,
     patience: Patience,
     clock: ReadingClock,
     /// Assembled, and waiting for a place among the deliveries.
@@ -111,8 +110,7 @@ impl KafkaIntake {
             events,
             partitions: HashMap::new(),
             chunks: ChunkStore::new(parts.chunks),
-            room: Room::Some,
-            held_back: BTreeSet::new(),
+            held_back: HeldBack::default(),
             patience: parts.patience,
             clock: ReadingClock::start(),
             assembled: VecDeque::new(),
@@ -255,7 +253,7 @@ impl KafkaIntake {
             } => {
                 for number in &partitions {
                     self.partitions.remove(number);
-                    self.held_back.remove(number);
+                    self.held_back.forget(*number);
                     self.metrics.forget_partition(*number);
                 }
                 self.assembled.retain(|delivery| {
@@ -335,11 +333,11 @@ impl KafkaIntake {
         };
         self.clock.note_record();
         self.metrics.records_consumed.inc();
-        if partition.read(&record) {
+        let now = Timestamp::now();
+        if partition.read(&record, now) {
             self.metrics.records_first_seen.inc();
         }
         let message = Message::decode(&record.value);
-        let now = Timestamp::now();
         let taken =
             message.and_then(|message| partition.take(message, &record, now, &mut self.chunks));
         match taken {
@@ -349,7 +347,7 @@ impl KafkaIntake {
             Err(_) if partition.was_finished(record.offset) => {}
             Err(error) => self.bury(&record, &error),
         }
-        if self.chunks.is_without_disk() && self.room != Room::NoDisk {
+        if self.chunks.is_without_disk() && self.held_back.room() != Room::NoDisk {
             self.make_room();
         }
     }
@@ -412,7 +410,7 @@ impl KafkaIntake {
         let mut actions = Vec::new();
         let mut open_events = 0;
         for (number, partition) in &mut self.partitions {
-            let read_for = match self.held_back.contains(number) {
+            let read_for = match self.held_back.holds(*number) {
                 true => Duration::ZERO,
                 false => read_for,
             };
@@ -430,33 +428,14 @@ impl KafkaIntake {
         self.outbox.begin(&mut self.partitions);
     }
 
-    /// Holds partitions back while there is no room for what comes of them. The one whose event waits longest is read on:
-    /// what it waits for is the only thing that makes room.
+    /// Looks how much room there is for chunks, holds partitions back as it asks for, and shows both.
     fn make_room(&mut self) {
-        let room = self.chunks.room(self.room);
-        if room != self.room {
-            tracing::info!(?room, "room for chunks of unfinished events");
-            self.room = room;
-        }
-        let waiting = self.partitions.iter();
-        let waiting = waiting.filter_map(|(number, partition)| {
-            Some((partition.oldest_waiting()?.written_ms, *number))
+        let room = self.chunks.room(self.held_back.room());
+        let ours = self.partitions.iter().map(|(number, partition)| {
+            let oldest = partition.oldest_waiting();
+            (*number, oldest.map(|oldest| oldest.written_ms))
         });
-        let held_back: BTreeSet<i32> = match room {
-            Room::Some => BTreeSet::new(),
-            Room::Full => {
-                let read_on = waiting.min().map(|(_, number)| number);
-                let numbers = self.partitions.keys().copied();
-                numbers.filter(|number| Some(*number) != read_on).collect()
-            }
-            Room::NoDisk => self.partitions.keys().copied().collect(),
-        };
-        if held_back != self.held_back {
-            match self.consumer.hold_back(held_back.clone()) {
-                Ok(()) => self.held_back = held_back,
-                Err(error) => tracing::warn!(%error, "partitions are not held back yet"),
-            }
-        }
+        self.held_back.adjust(room, ours, &self.consumer);
         let metrics = &self.metrics;
         metrics.pending_bytes.set(self.chunks.memory_bytes() as i64);
         metrics
@@ -464,7 +443,7 @@ impl KafkaIntake {
             .set(self.chunks.scratch_bytes() as i64);
         metrics
             .partitions_held_back
-            .set(self.held_back.len() as i64);
+            .set(self.held_back.count() as i64);
         let state = match room {
             Room::Some | Room::Full => PartState::Ready,
             Room::NoDisk => PartState::not_ready(

@@ -3,6 +3,7 @@
 mod assembly;
 mod foreign;
 mod headroom;
+mod held_back;
 mod kafka;
 mod local;
 mod outbox;

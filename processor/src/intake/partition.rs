@@ -101,10 +101,10 @@ impl Partition {
         record.assignment == self.assignment
     }
 
-    /// Notes that a record was read. Whether it is the first time.
-    pub(super) fn read(&mut self, record: &InboundRecord) -> bool {
+    /// Notes that a record was read, `now`. Whether it is the first time.
+    pub(super) fn read(&mut self, record: &InboundRecord, now: Timestamp) -> bool {
         if let Some(written) = record.timestamp {
-            self.now.written_ms = self.now.written_ms.max(written.as_millisecond());
+            self.now.note_written(written, now);
         }
         self.watermark.read(record.offset)
     }

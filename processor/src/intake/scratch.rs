@@ -41,9 +41,10 @@ pub(crate) struct ChunkPlace {
 }
 
 /// How much room there is for chunks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Room {
     /// Enough.
+    #[default]
     Some,
     /// More than there may be is kept: what is not needed to finish an event has to wait.
     Full,

@@ -107,7 +107,7 @@ impl ParserProcess {
 
     /// How it is confined: the first thing it says. After an error the process is of no more use.
     pub(super) async fn confinement(&mut self) -> Result<Confinement, ExchangeError> {
-        read_json(&receive_part(&mut self.stdout).await?)
+        unpack(&receive_part(&mut self.stdout).await?)
     }
 
     /// Sends a dump and takes the answer. After an error the process is of no more use.
@@ -210,15 +210,15 @@ async fn write(stdin: &mut ChildStdin, bytes: &[u8]) -> Result<(), ExchangeError
     stdin.write_all(bytes).await.map_err(ExchangeError::Pipe)
 }
 
-fn read_json<T: DeserializeOwned>(part: &[u8]) -> Result<T, ExchangeError> {
-    serde_json::from_slice(part)
+fn unpack<T: DeserializeOwned>(part: &[u8]) -> Result<T, ExchangeError> {
+    rmp_serde::from_slice(part)
         .map_err(|error| ExchangeError::Protocol(format!("expected an answer: {error}")))
 }
 
 async fn receive(stdout: &mut ChildStdout) -> Result<Answer, ExchangeError> {
     let head = receive_part(stdout).await?;
     let minidump = receive_part(stdout).await?;
-    let mut answer: Answer = read_json(&head)?;
+    let mut answer: Answer = unpack(&head)?;
     if let Answer::Parsed { details, .. } = &mut answer {
         let text = String::from_utf8(minidump)
             .map_err(|error| ExchangeError::Protocol(format!("expected JSON: {error}")))?;

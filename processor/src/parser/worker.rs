@@ -1,7 +1,7 @@
 //! The parser process: dumps in on standard input, answers out on standard output, one after another.
 //!
-//! First it says how it is confined: a length and a [`Confinement`] in JSON. Then, for each dump: a request is the dump's
-//! length and its bytes; an answer is the length of an [`Answer`] in JSON, that JSON, the length of rust-minidump's JSON (0
+//! First it says how it is confined: a length and a [`Confinement`] in msgpack. Then, for each dump: a request is the dump's
+//! length and its bytes; an answer is the length of an [`Answer`] in msgpack, that, the length of rust-minidump's JSON (0
 //! when there is none) and that. Lengths are 8 bytes, little-endian. The process reads no file and ends, in the middle of a
 //! dump if need be, when its standard input is closed: it never outlives its parent.
 
@@ -199,11 +199,11 @@ fn write_answer(output: &mut impl Write, result: Result<ParsedDump, Unreadable>)
 }
 
 fn behind_length(part: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut text = vec![0; 8];
-    serde_json::to_writer(&mut text, part)?;
-    let bytes = text.len() as u64 - 8;
-    text[..8].copy_from_slice(&bytes.to_le_bytes());
-    Ok(text)
+    let mut packed = vec![0; 8];
+    rmp_serde::encode::write(&mut packed, part).map_err(io::Error::other)?;
+    let bytes = packed.len() as u64 - 8;
+    packed[..8].copy_from_slice(&bytes.to_le_bytes());
+    Ok(packed)
 }
 
 #[cfg(test)]

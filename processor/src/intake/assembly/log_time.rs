@@ -3,6 +3,8 @@
 use std::ops::Add;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// A moment as one partition sees it. Both parts must pass a wait before what was waited for counts as lost: time in which we
 /// did not read (paused, stalled, stopped) proves nothing, and neither does time spent on a backlog.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -14,6 +16,13 @@ pub(in crate::intake) struct LogTime {
 }
 
 impl LogTime {
+    /// Notes that a record was written then, which is read `now`. A producer's clock that is ahead makes nothing older that
+    /// is waited for.
+    pub(in crate::intake) fn note_written(&mut self, written: Timestamp, now: Timestamp) {
+        let written = written.min(now);
+        self.written_ms = self.written_ms.max(written.as_millisecond());
+    }
+
     /// Whether `wait` has passed since `then`.
     pub(in crate::intake) fn is_past(self, then: Self, wait: Duration) -> bool {
         let due = then + wait;
@@ -50,5 +59,15 @@ mod tests {
         };
         assert!(!stalled.is_past(start, wait) && !backlog.is_past(start, wait));
         assert!((start + wait).is_past(start, wait));
+    }
+
+    #[test]
+    fn the_log_gets_no_older_by_a_clock_that_is_ahead_or_behind() {
+        let now: Timestamp = "2026-11-22T10:00:00Z".parse().expect("a time");
+        let mut log = LogTime::default();
+        for written in ["2100-01-01T00:00:00Z", "1970-01-01T00:00:00Z"] {
+            log.note_written(written.parse().expect("a time"), now);
+            assert_eq!(log.written_ms, now.as_millisecond(), "{written}");
+        }
     }
 }

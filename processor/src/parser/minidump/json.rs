@@ -21,6 +21,9 @@ use serde_json::{Map, Value};
 
 use super::{MODULES_MAX, file_name, trust};
 
+/// What the JSON of a desktop program's dump takes, mostly.
+const LIKELY_BYTES: usize = 256 << 10;
+
 /// The JSON of `print_json`, compact. `state` is as before afterwards.
 ///
 /// # Errors
@@ -35,7 +38,7 @@ pub(super) fn to_json(state: &mut ProcessState) -> Result<Vec<u8>, serde_json::E
     state.modules = modules;
     state.requesting_thread = crashing;
     printed?;
-    let mut json = Vec::with_capacity(64 << 10);
+    let mut json = Vec::with_capacity(LIKELY_BYTES);
     let mut writer = serde_json::Serializer::new(&mut json);
     write(state, serde_json::from_slice(&rest)?, &mut writer)?;
     Ok(json)
