@@ -216,13 +216,13 @@ impl KafkaIntake {
         }
     }
 
-    /// The first assembled event whose partition is not crowded.
+    /// The first assembled event that may be begun.
     fn next_assembled(&self) -> Option<usize> {
         self.assembled.iter().position(|delivery| {
             let partition = delivery
                 .partition
                 .and_then(|number| self.partitions.get(&number));
-            !partition.is_some_and(Partition::is_crowded)
+            partition.is_none_or(|partition| partition.may_begin(delivery.assembled.offset))
         })
     }
 

@@ -247,9 +247,11 @@ impl Partition {
         }
     }
 
-    /// Whether so much is finished above the watermark that no more may be begun.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.watermark.finished_above() >= CROWDED_ABOVE
+    /// Whether the event whose message stands at `offset` may be begun: not while so much is finished above the watermark
+    /// that no more would find room in the commit, except for the one that holds it.
+    pub(super) fn may_begin(&self, offset: i64) -> bool {
+        self.watermark.finished_above() < CROWDED_ABOVE
+            || self.watermark.lowest_unfinished() == offset
     }
 
     /// The position to be committed.

@@ -111,12 +111,13 @@ impl Watermark {
         self.held.first().copied().unwrap_or(next)
     }
 
-    /// Where reading has to begin again: lower than the watermark when chunks below it are needed.
+    /// Where reading has to begin again: lower than the watermark when chunks below it are needed, or may be, because they
+    /// have not been read again yet.
     pub(super) fn resume(&self) -> i64 {
-        let lowest = self.lowest_unfinished();
+        let unread = self.lowest_unfinished().min(self.position);
         self.begun
             .first_key_value()
-            .map_or(lowest, |(offset, _)| lowest.min(*offset))
+            .map_or(unread, |(offset, _)| unread.min(*offset))
     }
 
     /// The next offset to be read.
@@ -221,6 +222,115 @@ mod tests {
                 let above_all = highest.iter().all(|seen| *seen < offset);
                 prop_assert_eq!(watermark.read(offset), above_all);
                 highest.insert(offset);
+            }
+        }
+    }
+
+    /// What stands in a log: the one chunk of an event, or its message.
+    #[derive(Clone, Copy, Debug)]
+    enum Record {
+        Chunk(usize),
+        Event(usize),
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Read,
+        Finish(usize),
+        Commit,
+        Restart,
+    }
+
+    /// Each event's message comes some records after its chunk.
+    fn log(delays: &[usize]) -> Vec<Record> {
+        let chunks = (0..delays.len()).map(|event| (2 * event, Record::Chunk(event)));
+        let events = delays.iter().enumerate();
+        let events = events.map(|(event, delay)| (2 * (event + delay) + 1, Record::Event(event)));
+        let mut placed: Vec<(usize, Record)> = chunks.chain(events).collect();
+        placed.sort_by_key(|(place, _)| *place);
+        placed.into_iter().map(|(_, record)| record).collect()
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => Just(Step::Read),
+            4 => (0usize..50).prop_map(Step::Finish),
+            3 => Just(Step::Commit),
+            1 => Just(Step::Restart),
+        ]
+    }
+
+    proptest! {
+        /// However often we are killed, and whatever was read again by then: what is not finished is read again, its chunk
+        /// and its message, and what is finished is known.
+        #[test]
+        fn nothing_that_is_needed_is_below_where_reading_begins_again(
+            delays in proptest::collection::vec(0usize..6, 1..40),
+            steps in proptest::collection::vec(step(), 1..400),
+        ) {
+            let log = log(&delays);
+            let place = |wanted: fn(Record) -> Option<usize>, event: usize| {
+                let found = log.iter().position(|record| wanted(*record) == Some(event));
+                found.expect("it is in the log") as i64
+            };
+            let chunk_of = |event| place(|record| match record {
+                Record::Chunk(event) => Some(event),
+                Record::Event(_) => None,
+            }, event);
+            let message_of = |event| place(|record| match record {
+                Record::Event(event) => Some(event),
+                Record::Chunk(_) => None,
+            }, event);
+            let mut committed = (0, 0, String::new());
+            let mut committed_done = HashSet::new();
+            let mut done = HashSet::new();
+            let mut watermark = Watermark::resumed(0, 0, "");
+            let (mut next, mut begun, mut open) = (0, HashSet::new(), Vec::new());
+            for step in steps {
+                match step {
+                    Step::Read => {
+                        let Some(record) = log.get(next as usize) else { continue };
+                        watermark.read(next);
+                        match *record {
+                            Record::Chunk(event) => {
+                                watermark.begin(next);
+                                begun.insert(event);
+                            }
+                            Record::Event(event) if watermark.was_finished(next) => {
+                                prop_assert!(done.contains(&event), "event {event} was never finished");
+                                if begun.remove(&event) {
+                                    watermark.end(chunk_of(event));
+                                }
+                            }
+                            Record::Event(event) => {
+                                prop_assert!(!done.contains(&event), "event {event} is finished");
+                                prop_assert!(begun.contains(&event), "the chunk of event {event} is gone");
+                                watermark.hold(next);
+                                open.push(event);
+                            }
+                        }
+                        next += 1;
+                    }
+                    Step::Finish(pick) if !open.is_empty() => {
+                        let event = open.swap_remove(pick % open.len());
+                        watermark.finish_event(message_of(event));
+                        begun.remove(&event);
+                        watermark.end(chunk_of(event));
+                        done.insert(event);
+                    }
+                    Step::Finish(_) => {}
+                    Step::Commit => {
+                        let metadata = watermark.metadata();
+                        committed = (watermark.lowest_unfinished(), watermark.resume(), metadata);
+                        committed_done = done.clone();
+                    }
+                    Step::Restart => {
+                        let (offset, resume, metadata) = &committed;
+                        watermark = Watermark::resumed(*offset, *resume, metadata);
+                        (next, begun, open) = (*resume, HashSet::new(), Vec::new());
+                        done = committed_done.clone();
+                    }
+                }
             }
         }
     }
