@@ -142,7 +142,7 @@ impl Cluster {
             let Err(lost) = intake.run(deliveries.clone(), stop.clone()).await else {
                 return Ok(());
             };
-            tracing::error!(error = %lost, "the consumer is replaced");
+            tracing::warn!(error = %lost, "the consumer is replaced");
             services.metrics.consumer_rebuilds.inc();
             let state = PartState::not_ready(lost.to_string());
             services.readiness.set(Part::Consumer, state);

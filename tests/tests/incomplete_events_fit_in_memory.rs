@@ -48,7 +48,7 @@ fn complete_all(scale: &Scale, plan: Plan, count: usize, bytes: usize, memory_by
             )])
         })
         .collect();
-    let producer = Producer::compressing(stack.broker(), &stack.topics().attachments);
+    let producer = Producer::new(stack.broker(), &stack.topics().attachments);
     let partition = |number: usize| i32::try_from(number % 2).expect("two partitions");
     let chunks = events[0].attachments[0].chunks.len();
     for index in 0..chunks - 1 {
@@ -97,7 +97,7 @@ fn left_clean(stack: Stack, count: u64) {
     stack.finish(count, 0);
 }
 
-/// A dump that compresses well, so that gigabytes of them fit on a test machine's disk.
+/// Unlike the other dumps, and quickly made.
 fn dump(bytes: usize, number: usize) -> Vec<u8> {
     let mut dump = dumps::sized(dumps::small().len() + 4096, number as u64 + 1);
     dump.resize(bytes, u8::try_from(number % 256).expect("a byte"));

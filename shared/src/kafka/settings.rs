@@ -16,7 +16,7 @@ const IN_FLIGHT_REQUESTS: &str = "max.in.flight.requests.per.connection";
 const IN_FLIGHT_REQUESTS_MAX: &str = "1";
 
 /// What a broker answers a consumer at once, unless one record is larger.
-const FETCH_BYTES_MAX: &str = "16777216";
+const FETCH_BYTES_MAX: &str = "4194304";
 
 /// What every client of ours has in common.
 fn client(config: &KafkaConfig, role: &str) -> ClientConfig {
@@ -107,9 +107,10 @@ pub(super) fn consumer(config: &KafkaConfig, instance: Option<&str>) -> ClientCo
         .set("max.poll.interval.ms", "300000")
         .set("queued.min.messages", "100")
         .set("queued.max.messages.kbytes", "65536")
-        // What one answer brings is in memory whole, whatever the bounds above say; small parts also keep partitions in step.
+        // What one answer brings is in memory whole, several times as large where it was compressed, whatever the bounds
+        // above say. Small parts also keep partitions in step.
         .set("fetch.max.bytes", FETCH_BYTES_MAX)
-        .set("fetch.message.max.bytes", "2097152")
+        .set("fetch.message.max.bytes", "1048576")
         .set("fetch.queue.backoff.ms", "50")
         .set("fetch.wait.max.ms", "50")
         .set("statistics.interval.ms", "1000")
