@@ -44,7 +44,12 @@ async fn topic(config: &KafkaConfig) -> String {
     };
     let admin = Admin::new(config).expect("an admin client");
     admin.create(&plan).await.expect("a topic");
-    admin.describe(&name).await.expect("it is there");
+    let begun = Instant::now();
+    // A broker may know the name of a new topic before it knows its settings.
+    while let Err(error) = admin.describe(&name).await {
+        assert!(begun.elapsed() < SOON, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     name
 }
 

@@ -192,10 +192,19 @@ pub struct Producer {
 impl Producer {
     /// A producer to one topic, which compresses nothing, as relays do not.
     pub fn new(broker: &str, topic: &str) -> Self {
+        Self::with_compression(broker, topic, "none")
+    }
+
+    /// A producer to one topic, which compresses: there are others than our relays, and test machines have small disks.
+    pub fn compressing(broker: &str, topic: &str) -> Self {
+        Self::with_compression(broker, topic, "zstd")
+    }
+
+    fn with_compression(broker: &str, topic: &str, compression: &str) -> Self {
         let client = client(broker)
             .set("message.max.bytes", "20000000")
             .set("acks", "all")
-            .set("compression.type", "none")
+            .set("compression.type", compression)
             .set("linger.ms", "5")
             .create()
             .unwrap_or_else(|error| panic!("no producer for {broker}: {error}"));
