@@ -1,6 +1,7 @@
 //! `crashferry reprocess`: stored dumps are parsed again, here, beside whatever is running.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
@@ -112,13 +113,16 @@ async fn find(state: &State, arguments: &ReprocessArguments) -> Result<Found, Co
 }
 
 async fn by_name(state: &State, arguments: &ReprocessArguments) -> Result<Found, CommandError> {
-    let events = &arguments.events;
-    let known = state.finished(events).await.context("the state store")?;
+    let mut named = HashSet::new();
+    let events = arguments.events.iter().copied();
+    let events: Vec<EventId> = events.filter(|event| named.insert(*event)).collect();
+    let known = state.finished(&events).await;
+    let known = known.context("the state store")?;
     let mut found = Found {
         crashes: Vec::new(),
         absent: Vec::new(),
     };
-    for (event, outcome) in events.iter().zip(known) {
+    for (event, outcome) in events.into_iter().zip(known) {
         let why = match outcome {
             None => "not known, not finished yet, or finished so long ago that the state store has forgotten it".into(),
             Some(Outcome {
@@ -133,7 +137,7 @@ async fn by_name(state: &State, arguments: &ReprocessArguments) -> Result<Found,
                 continue;
             }
         };
-        found.absent.push((*event, why));
+        found.absent.push((event, why));
     }
     Ok(found)
 }

@@ -180,6 +180,12 @@ impl Reprocessor {
         self.storage
             .store_document(crash.report(), document)
             .await?;
+        if self.storage.read(crash.minidump()).await?.is_none() {
+            // It was deleted meanwhile: nothing of it stays, and nobody is told.
+            let stored = self.storage.event(crash).await?;
+            self.storage.remove(&[stored]).await?;
+            return Err(NotRenewed::NoDump);
+        }
         if let Some(topic) = &self.reports {
             let told = topic.tell(report, &encoded, revision).await;
             told.map_err(|error| NotRenewed::NotTold { revision, error })?;

@@ -157,7 +157,7 @@ pub enum MessageError {
     NotAMessage(#[source] rmp_serde::decode::Error),
     /// A type we do not know.
     #[error(
-        "expected a message of type \"attachment_chunk\", \"event\", \"attachment\" or \"user_report\", found {0:?}"
+        "found a message of type {0:?}, expected \"attachment_chunk\", \"event\", \"attachment\" or \"user_report\""
     )]
     UnknownType(String),
     /// The type is known, the fields are not as they should be.

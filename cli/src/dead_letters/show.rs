@@ -73,6 +73,8 @@ fn describe(config: &Config, place: Place, record: &TopicRecord) -> Result<Strin
     let kept = record.timestamp.map(moment::show).unwrap_or_default();
     lines.push(format!("{place} of {topic}, kept {kept}"));
     for (name, value) in &record.headers {
+        // A foreign name may hold anything, too.
+        let name = name.escape_debug();
         lines.push(format!("  {name}: {}", header(value)));
     }
     let key = match record.key.is_empty() {

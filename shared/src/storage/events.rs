@@ -161,7 +161,23 @@ impl Storage {
                 Err(error) => return self.judge(Err(error)),
             }
         }
+        for event in events {
+            self.remove_unfinished(event.folder).await?;
+        }
         Ok(())
+    }
+
+    /// Where the storage is a directory, a write that a kill cut off leaves an unfinished file behind (`minidump.dmp#1`),
+    /// which no listing shows: what was to be removed may be in it.
+    async fn remove_unfinished(&self, folder: EventFolder) -> Result<(), StorageError> {
+        let Some(directory) = &self.directory else {
+            return Ok(());
+        };
+        match tokio::fs::remove_dir_all(directory.join(folder.as_prefix())).await {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StorageError::Away(error.to_string())),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,8 @@ pub struct Storage {
     store: Arc<dyn ObjectStore>,
     /// `None`: a directory.
     bucket: Option<Url>,
+    /// `None`: a bucket.
+    directory: Option<Arc<Path>>,
     health: Arc<Health>,
 }
 
@@ -88,6 +91,10 @@ impl Storage {
             bucket: match &place {
                 Place::Directory(_) => None,
                 Place::Bucket(bucket) => Some(bucket.url().clone()),
+            },
+            directory: match &place {
+                Place::Directory(directory) => Some(Arc::from(directory.as_path())),
+                Place::Bucket(_) => None,
             },
             health: Arc::new(Health::new(readiness)),
         };

@@ -204,6 +204,8 @@ async fn events_are_listed_by_project_and_day_with_all_their_files_and_removed_w
 
     let event = storage.event(folder()).await.expect("lists");
     assert_eq!((event.bytes(), event.files.len()), (1111, 4));
+    let unfinished = dir.path().join(format!("{}#1", folder().minidump()));
+    std::fs::write(&unfinished, "cut off by a kill").expect("writes");
     for _ in 0..2 {
         storage
             .remove(std::slice::from_ref(&event))
@@ -211,6 +213,10 @@ async fn events_are_listed_by_project_and_day_with_all_their_files_and_removed_w
             .expect("removes, also what is gone");
     }
     assert_eq!(storage.event(folder()).await.expect("lists").files, []);
+    assert!(
+        !unfinished.exists(),
+        "what no listing shows is removed, too"
+    );
     assert_eq!(storage.event(sibling).await.expect("lists").files.len(), 3);
     let older = storage.event(older).await.expect("lists");
     storage.remove(&[older]).await.expect("removes");
