@@ -314,7 +314,8 @@ impl ReportsTopic {
         let room = self.producer.room(value.len()).await;
         let record = Record {
             topic: Arc::clone(&self.name),
-            key,
+            partition: None,
+            key: key.to_vec(),
             headers: vec![(REVISION_HEADER, revision)],
             value,
         };

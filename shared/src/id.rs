@@ -112,7 +112,8 @@ impl EventId {
         self.0.simple().to_string()
     }
 
-    /// The id's 16 bytes, the key of every Kafka record that belongs to it.
+    /// The id's 16 bytes: the key of its event message and its outcome, the beginning of its chunks' keys, and what its
+    /// partition follows from.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

@@ -309,7 +309,21 @@ pub struct ChunkHead {
 /// The most bytes msgpack puts before a binary.
 const BINARY_HEAD_BYTES_MAX: usize = 5;
 
+/// Bytes of the key of a chunk of ours: event id, attachment id as text, index.
+const CHUNK_KEY_BYTES: usize = 16 + 36 + 4;
+
 impl ChunkHead {
+    /// The key of the chunk's record. No other chunk has it, so that a topic that is compacted by mistake keeps them all;
+    /// the partition is that of the event id alone.
+    #[must_use]
+    pub fn key(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(CHUNK_KEY_BYTES);
+        key.extend_from_slice(self.event_id.as_bytes());
+        key.extend_from_slice(self.id.as_str().as_bytes());
+        key.extend_from_slice(&self.chunk_index.to_be_bytes());
+        key
+    }
+
     /// The most bytes the message takes besides its payload, whatever the index.
     #[must_use]
     pub fn overhead_bytes_max(&self) -> usize {
@@ -450,6 +464,26 @@ mod tests {
         fn no_bytes_make_decoding_panic(bytes: Vec<u8>) {
             let _decoded = Message::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn keys_of_two_chunks_differ_and_begin_with_the_event_id() {
+        let first = head(0);
+        let second = ChunkHead {
+            chunk_index: 1,
+            ..first.clone()
+        };
+        let other = ChunkHead {
+            id: AttachmentId::random(),
+            ..first.clone()
+        };
+        let keys = [first.key(), second.key(), other.key()];
+        for key in &keys {
+            assert!(key.starts_with(first.event_id.as_bytes()));
+            assert_eq!(key.len(), CHUNK_KEY_BYTES);
+        }
+        let different: std::collections::HashSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len());
     }
 
     #[test]

@@ -15,7 +15,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 fn record(value: &[u8]) -> Record {
     Record {
         topic: TOPIC.into(),
-        key: [7; 16],
+        partition: None,
+        key: vec![7; 16],
         headers: Vec::new(),
         value: value.to_vec(),
     }

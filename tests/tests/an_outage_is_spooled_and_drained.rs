@@ -123,7 +123,7 @@ fn displacement(stack: &Stack, tally: &Tally, outage: &Outage) -> usize {
     for record in kafka::read_all(stack.broker(), topic, Isolation::Uncommitted) {
         // Only event messages have it. The first of an upload counts: it may have been sent twice.
         let is_event = record.header("blake3").is_some();
-        let id = uuid::Uuid::from_slice(&record.key).expect("a key is an event id");
+        let id = uuid::Uuid::from_slice(&record.key[..16]).expect("a key begins with an event id");
         let id = id.hyphenated().to_string();
         if let Some(at) = sent.get(id.as_str()).filter(|_| is_event)
             && seen.insert(id, ()).is_none()

@@ -1,7 +1,7 @@
 //! The ingest topic carries Sentry's public schema: whoever knows it can put the crash together, and our headers say
 //! what the schema lacks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use harness::dumps;
 use harness::kafka::{self, Isolation, Record};
@@ -12,7 +12,7 @@ use harness::wire::Decoded;
 const LOG: &[u8] = b"opened\nsaved\n";
 
 #[test]
-fn chunks_and_one_event_under_the_events_key() {
+fn chunks_under_keys_of_their_own_and_one_event_under_its_id() {
     let stack = Plan::split().limit(100_000).start();
     let dump = dumps::sized(500_000, 5);
     let form = Form::minidump(&dump)
@@ -23,8 +23,10 @@ fn chunks_and_one_event_under_the_events_key() {
     let records = kafka::read_all(stack.broker(), topic, Isolation::Uncommitted);
 
     let event_id = uuid::Uuid::parse_str(&id).expect("an event id");
+    let mut keys = BTreeSet::new();
     for record in &records {
-        assert_eq!(record.key, event_id.as_bytes(), "the key is the id's bytes");
+        assert!(record.key.starts_with(event_id.as_bytes()));
+        assert!(keys.insert(&record.key), "compaction would remove a record");
         assert_eq!(record.partition, records[0].partition, "one partition");
         let trace = record.header("traceparent").unwrap_or_default();
         assert_eq!(trace.split('-').count(), 4, "a trace context: {trace:?}");
@@ -33,6 +35,7 @@ fn chunks_and_one_event_under_the_events_key() {
         assert_eq!(message.number("project_id"), 1);
     }
     let (event, chunks) = records.split_last().expect("there are records");
+    assert_eq!(event.key, event_id.as_bytes(), "the key is the id's bytes");
     let files = put_together(chunks);
     check_event(
         event,

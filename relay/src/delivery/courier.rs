@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use shared::backoff::Backoff;
 use shared::envelope::Envelope;
 use shared::id::{EventId, ProjectId};
-use shared::kafka::{Delivered, Record, RecordProducer, RefusedRecord};
+use shared::kafka::{Delivered, PartitionCount, Record, RecordProducer, RefusedRecord};
 use shared::metrics::Metrics;
 use shared::size_limit::TopicLimit;
 use tokio::time::sleep;
@@ -43,6 +43,7 @@ impl Share {
 /// Carries envelopes to the topic.
 pub(super) struct Courier {
     pub(super) topic: Arc<str>,
+    pub(super) partitions: PartitionCount,
     pub(super) producer: RecordProducer,
     pub(super) limit: LimitWatch,
     pub(super) chunk_bytes_max: u64,
@@ -98,7 +99,7 @@ impl Courier {
         self.limit()?;
         let received_at = received_at.unwrap_or_else(Timestamp::now);
         let record = damage_record(
-            Arc::clone(&self.topic),
+            self.place(event_id),
             (project_id, event_id),
             received_at,
             file,
@@ -106,6 +107,10 @@ impl Courier {
         );
         let delivered = self.confirmed(record).await;
         delivered.map_err(|refused| DeliveryError::Unavailable(refused.to_string()))
+    }
+
+    fn place(&self, event: EventId) -> (Arc<str>, i32) {
+        (Arc::clone(&self.topic), self.partitions.of(event))
     }
 
     fn limit(&self) -> Result<TopicLimit, DeliveryError> {
@@ -124,7 +129,7 @@ impl Courier {
     ) -> Result<Delivered, SendError> {
         let sending = Sending::new(
             envelope,
-            Arc::clone(&self.topic),
+            self.place(envelope.event_id),
             limit,
             Some(self.chunk_bytes_max),
         );
@@ -146,8 +151,9 @@ impl Courier {
         let record: Record = if chunk.is_in_memory() {
             sending.chunk_record(&chunk)?
         } else {
-            let (topic, traceparent) = sending.chunk_context();
-            let made = tokio::task::spawn_blocking(move || chunk.record(&topic, traceparent));
+            let (topic, partition, traceparent) = sending.chunk_context();
+            let made =
+                tokio::task::spawn_blocking(move || chunk.record(&topic, partition, traceparent));
             made.await.map_err(std::io::Error::other)??
         };
         self.metrics.chunks_produced.inc();

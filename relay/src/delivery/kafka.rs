@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::config::{Config, KafkaConfig};
 use shared::envelope::Envelope;
 use shared::id::EventId;
-use shared::kafka::{Admin, KafkaError, RecordProducer};
+use shared::kafka::{Admin, KafkaError, PartitionCount, RecordProducer};
 use shared::metrics::Metrics;
 use shared::readiness::{Need, Part};
 use shared::services::Services;
@@ -59,11 +59,13 @@ impl KafkaQueue {
         }
         let topic = config.kafka.topics.attachments.clone();
         let placement = Arc::new(Placement::new());
+        let partitions = PartitionCount::default();
         let reader = LimitReader::new(
             Admin::new(&config.kafka)?,
             &topic,
             services,
             Arc::clone(&placement),
+            partitions.clone(),
         );
         let inflight_bytes = (config.relay.max_inflight_bytes.get() / 2) as usize;
         let (producer, limit) =
@@ -74,6 +76,7 @@ impl KafkaQueue {
         let configured = configured.map_or(u64::MAX, |bytes| bytes.get().max(1));
         let courier = Arc::new(Courier {
             topic: topic.into(),
+            partitions,
             producer: producer.clone(),
             limit: limit.clone(),
             chunk_bytes_max: configured.min(inflight_bytes as u64 / 2),

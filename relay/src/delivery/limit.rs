@@ -1,9 +1,10 @@
 //! The topic's effective limit, followed while the process runs.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared::kafka::{Admin, KafkaError, ProducerBounds, RecordProducer};
+use shared::kafka::{Admin, KafkaError, PartitionCount, ProducerBounds, RecordProducer};
 use shared::limits::{TOPIC_LIMIT_BYTES_MIN, TOPIC_LIMIT_REFRESH};
 use shared::metrics::Metrics;
 use shared::readiness::{Part, PartState, Readiness};
@@ -77,6 +78,9 @@ pub(super) struct LimitReader {
     readiness: Readiness,
     metrics: Metrics,
     placement: Arc<Placement>,
+    partitions: PartitionCount,
+    /// The topic has another number of partitions than the producer was made for.
+    repartitioned: AtomicBool,
     answered: Arc<LastAnswer>,
 }
 
@@ -86,6 +90,7 @@ impl LimitReader {
         topic: &str,
         services: &Services,
         placement: Arc<Placement>,
+        partitions: PartitionCount,
     ) -> Self {
         Self {
             admin,
@@ -93,6 +98,8 @@ impl LimitReader {
             readiness: services.readiness.clone(),
             metrics: services.metrics.clone(),
             placement,
+            partitions,
+            repartitioned: AtomicBool::new(false),
             answered: Arc::default(),
         }
     }
@@ -129,6 +136,9 @@ impl LimitReader {
             .topic_limit_bytes
             .set(i64::from(described.max_message_bytes));
         self.placement.set_partitions(described.partitions);
+        if self.partitions.set(described.partitions) {
+            self.repartitioned.store(true, Ordering::Relaxed);
+        }
         let limit = TopicLimit::new(described.max_message_bytes);
         let state = match &limit {
             Ok(_) => PartState::Ready,
@@ -197,6 +207,7 @@ impl LimitFollower {
             match read {
                 Ok(limit) => {
                     told = None;
+                    self.follow_partitions();
                     self.put_in_force(limit);
                 }
                 // The last known limit stands: a broker that is away has not changed it.
@@ -206,6 +217,17 @@ impl LimitFollower {
                 }
                 Err(_told) => {}
             }
+        }
+    }
+
+    /// A client does not look for partitions that are new, so a new client does.
+    fn follow_partitions(&self) {
+        if !self.reader.repartitioned.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        tracing::info!("the topic's number of partitions has changed");
+        if let Err(error) = self.producer.rebuild() {
+            tracing::error!(%error, "the producer could not be rebuilt for the topic's new partitions");
         }
     }
 

@@ -23,6 +23,7 @@ const STAND_IN_EVENT: &[u8] = b"{}";
 pub(super) struct Sending<'e> {
     envelope: &'e Envelope,
     topic: Arc<str>,
+    partition: i32,
     traceparent: String,
     event: Bytes,
     attachments: Vec<(Attachment, Cut)>,
@@ -40,10 +41,11 @@ pub(super) struct Chunk {
 }
 
 impl<'e> Sending<'e> {
-    /// Cuts the envelope for `limit`, or for `chunk_bytes_max` where that is less.
+    /// Cuts the envelope for `limit`, or for `chunk_bytes_max` where that is less. All of it goes to `partition`, also when
+    /// the topic gets others meanwhile.
     pub(super) fn new(
         envelope: &'e Envelope,
-        topic: Arc<str>,
+        (topic, partition): (Arc<str>, i32),
         limit: TopicLimit,
         chunk_bytes_max: Option<u64>,
     ) -> Self {
@@ -51,6 +53,7 @@ impl<'e> Sending<'e> {
         let mut sending = Self {
             envelope,
             topic,
+            partition,
             traceparent,
             event: envelope.event.clone(),
             attachments: Vec::with_capacity(envelope.attachments.len()),
@@ -85,7 +88,7 @@ impl<'e> Sending<'e> {
             (TRACEPARENT_HEADER, self.traceparent.as_str()),
         ];
         let value_bytes_max =
-            limit.value_bytes_max(self.envelope.event_id.as_bytes().len(), headers);
+            limit.value_bytes_max(head.key().len(), headers);
         let payload_bytes_max = value_bytes_max.saturating_sub(head.overhead_bytes_max()) as u64;
         let bytes = payload_bytes_max
             .min(chunk_bytes_max.unwrap_or(u64::MAX))
@@ -123,19 +126,21 @@ impl<'e> Sending<'e> {
 
     /// The record of a chunk. Blocks on the disk when the content is in a file.
     pub(super) fn chunk_record(&self, chunk: &Chunk) -> std::io::Result<Record> {
-        chunk.record(&self.topic, self.traceparent.clone())
+        chunk.record(&self.topic, self.partition, self.traceparent.clone())
     }
 
     /// What [`Chunk::record`] needs besides the chunk.
-    pub(super) fn chunk_context(&self) -> (Arc<str>, String) {
-        (Arc::clone(&self.topic), self.traceparent.clone())
+    pub(super) fn chunk_context(&self) -> (Arc<str>, i32, String) {
+        let topic = Arc::clone(&self.topic);
+        (topic, self.partition, self.traceparent.clone())
     }
 
     /// The record of the event, to be sent when every chunk is in the log.
     pub(super) fn event_record(&self) -> Record {
         Record {
             topic: Arc::clone(&self.topic),
-            key: *self.envelope.event_id.as_bytes(),
+            partition: Some(self.partition),
+            key: self.envelope.event_id.as_bytes().to_vec(),
             headers: vec![
                 (BLAKE3_HEADER, self.checksums()),
                 (TRACEPARENT_HEADER, self.traceparent.clone()),
@@ -200,10 +205,16 @@ impl Chunk {
     }
 
     /// The record. Blocks on the disk when the content is in a file.
-    pub(super) fn record(&self, topic: &Arc<str>, traceparent: String) -> std::io::Result<Record> {
+    pub(super) fn record(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        traceparent: String,
+    ) -> std::io::Result<Record> {
         Ok(Record {
             topic: Arc::clone(topic),
-            key: *self.head.event_id.as_bytes(),
+            partition: Some(partition),
+            key: self.head.key(),
             headers: vec![
                 (CHUNK_COUNT_HEADER, self.chunks.to_string()),
                 (CHUNK_OFFSET_HEADER, self.start.to_string()),
@@ -217,7 +228,7 @@ impl Chunk {
 /// The event of an upload whose spool file cannot be read any more: the minidump in name only, and what is wrong with the
 /// file. It fits any limit that is worked with.
 pub(super) fn damage_record(
-    topic: Arc<str>,
+    (topic, partition): (Arc<str>, i32),
     (project_id, event_id): (ProjectId, EventId),
     received_at: Timestamp,
     file: &str,
@@ -239,7 +250,8 @@ pub(super) fn damage_record(
     };
     Record {
         topic,
-        key: *event_id.as_bytes(),
+        partition: Some(partition),
+        key: event_id.as_bytes().to_vec(),
         headers: vec![
             (SPOOL_DAMAGE_HEADER, damage.to_owned()),
             (TRACEPARENT_HEADER, traceparent(event_id)),
@@ -316,11 +328,14 @@ mod tests {
             let event = format!("{{\"a\":\"{}\"}}", "x".repeat(event_bytes)).into_bytes();
             let envelope = envelope(event.clone(), &contents);
             let limit = TopicLimit::new(limit).expect("large enough");
-            let sending = Sending::new(&envelope, "topic".into(), limit, None);
+            let sending = Sending::new(&envelope, ("topic".into(), 3), limit, None);
+            let mut keys = std::collections::HashSet::new();
             let mut received: std::collections::HashMap<AttachmentId, Vec<u8>> = Default::default();
             for chunk in sending.chunks() {
                 let record = sending.chunk_record(&chunk).expect("in memory");
                 prop_assert!(record_bytes(&record) <= limit.bytes() as usize);
+                prop_assert_eq!(record.partition, Some(3));
+                prop_assert!(keys.insert(record.key.clone()));
                 let Ok(Message::AttachmentChunk(read)) = Message::decode(&record.value) else { panic!("a chunk") };
                 let bytes = received.entry(read.id).or_default();
                 let headers = Headers::read(record.headers.iter().map(|(name, value)| (*name, value.as_bytes())));
@@ -329,6 +344,8 @@ mod tests {
             }
             let record = sending.event_record();
             prop_assert!(record_bytes(&record) <= limit.bytes() as usize);
+            prop_assert_eq!(record.partition, Some(3));
+            prop_assert!(keys.insert(record.key.clone()));
             let Ok(Message::Event(read)) = Message::decode(&record.value) else { panic!("an event") };
             let headers = Headers::read(record.headers.iter().map(|(name, value)| (*name, value.as_bytes())));
             let mut carried = Some(Bytes::copy_from_slice(read.payload));

@@ -22,7 +22,7 @@ pub use consumer::{
     IntakeEvent, QueueRoom, RecordConsumer, Truncated,
 };
 pub use error::{KafkaError, RefusedRecord};
-pub use partition::partition_of;
+pub use partition::{PartitionCount, partition_of};
 pub use producer::{Delivered, PendingDelivery, ProducerBounds, Record, RecordProducer, Room};
 pub use producer_watch::ProducerHealth;
 pub use reader::{PartitionRange, TopicReader};

@@ -1,5 +1,29 @@
 //! Which partition a key belongs to: the murmur2 partitioner of Kafka's own clients, and of ours. Pure.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::id::EventId;
+
+/// How many partitions a topic has, as far as is known; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionCount(Arc<AtomicU32>);
+
+impl PartitionCount {
+    /// The topic has so many partitions. Whether it had another number before.
+    pub fn set(&self, partitions: usize) -> bool {
+        let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+        let before = self.0.swap(partitions, Ordering::Relaxed);
+        before != 0 && before != partitions
+    }
+
+    /// The partition of all records of an event.
+    #[must_use]
+    pub fn of(&self, event: EventId) -> i32 {
+        partition_of(event.as_bytes(), self.0.load(Ordering::Relaxed)).cast_signed()
+    }
+}
+
 /// The partition of `key` in a topic of `partitions` partitions.
 #[must_use]
 pub fn partition_of(key: &[u8], partitions: u32) -> u32 {
@@ -32,6 +56,18 @@ fn murmur2(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_is_told_and_the_first_number_is_none() {
+        let count = PartitionCount::default();
+        let event = EventId::random();
+        assert_eq!(count.of(event), 0);
+        assert!(!count.set(12) && !count.set(12) && count.set(24));
+        assert_eq!(
+            count.of(event).cast_unsigned(),
+            partition_of(event.as_bytes(), 24)
+        );
+    }
 
     /// The vectors of Kafka's own test of its hash.
     #[test]

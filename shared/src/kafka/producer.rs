@@ -38,8 +38,10 @@ const RECORD_MEMORY_BYTES: usize = 512;
 pub struct Record {
     /// Topic name.
     pub topic: Arc<str>,
-    /// The event id: all records of an event go to one partition.
-    pub key: [u8; 16],
+    /// Its partition; `None`: the one that its key belongs to. All records of an event go to that of its id.
+    pub partition: Option<i32>,
+    /// The event id, and for a chunk what else tells it from all others.
+    pub key: Vec<u8>,
     /// Names and readable values.
     pub headers: Vec<(&'static str, String)>,
     /// The message.
@@ -219,10 +221,11 @@ impl RecordProducer {
                 })
             },
         );
-        let outgoing = BaseRecord::with_opaque_to(&record.topic, inflight)
+        let mut outgoing = BaseRecord::with_opaque_to(&record.topic, inflight)
             .key(&record.key[..])
             .payload(&record.value[..])
             .headers(headers);
+        outgoing.partition = record.partition;
         match generation.client.send(outgoing) {
             Ok(()) => Ok(PendingDelivery(reported)),
             Err((error, refused)) => {
