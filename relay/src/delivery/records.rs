@@ -87,8 +87,7 @@ impl<'e> Sending<'e> {
             (CHUNK_OFFSET_HEADER, offset.as_str()),
             (TRACEPARENT_HEADER, self.traceparent.as_str()),
         ];
-        let value_bytes_max =
-            limit.value_bytes_max(head.key().len(), headers);
+        let value_bytes_max = limit.value_bytes_max(head.key().len(), headers);
         let payload_bytes_max = value_bytes_max.saturating_sub(head.overhead_bytes_max()) as u64;
         let bytes = payload_bytes_max
             .min(chunk_bytes_max.unwrap_or(u64::MAX))
