@@ -2,7 +2,7 @@
 
 use shared::config::{Config, Role};
 
-use crate::CommandError;
+use crate::{CommandError, output};
 
 /// Says what is wrong with the configuration for `role`.
 pub(crate) fn check(config: &Config, role: Role) -> Result<(), CommandError> {
@@ -19,15 +19,15 @@ pub(crate) fn check(config: &Config, role: Role) -> Result<(), CommandError> {
         .clone()
         .unwrap_or_else(|| config.data.dir.join("storage").display().to_string());
     for warning in config.warnings() {
-        eprintln!("warning: {warning}");
+        output::print_error(&format!("warning: {warning}"));
     }
-    println!("the configuration is valid: queue {queue}, state {state}, storage {storage}");
-    Ok(())
+    output::print(&format!(
+        "the configuration is valid: queue {queue}, state {state}, storage {storage}"
+    ))
 }
 
 /// Prints the configuration in force.
 pub(crate) fn show(config: &Config) -> Result<(), CommandError> {
     let text = config.to_toml().map_err(anyhow::Error::from)?;
-    print!("{text}");
-    Ok(())
+    output::print(text.trim_end())
 }

@@ -12,8 +12,18 @@ use shared::readiness::{Need, Part, Readiness};
 use shared::state::{KeyPut, KeyRecord, State, StateError};
 
 use self::list::{Line, Source};
-use crate::output::print;
+use crate::output::{print, print_error};
 use crate::{CommandError, role, welcome};
+
+/// What may be sent with a new key, unless it is made with other limits. A key is in every program that sends crashes, so
+/// it is public: these are bounds on what a stranger does with it. A release that crashes on half a million machines within
+/// the hour stays below them.
+const NEW_KEY_QUOTAS: Quotas = Quotas {
+    uploads_per_minute: Some(30_000),
+    uploads_per_hour: Some(600_000),
+    bytes_per_minute: Some(ByteSize::mib(20 << 10)),
+    bytes_per_hour: Some(ByteSize::mib(200 << 10)),
+};
 
 /// What can be done to keys.
 #[derive(Debug, clap::Subcommand)]
@@ -24,7 +34,7 @@ pub(crate) enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Make a key for a project, and print its DSN
+    /// Make a key for a project, with the limits of new keys where no others are named, and print its DSN
     Add {
         /// The project's number
         project: ProjectId,
@@ -33,6 +43,9 @@ pub(crate) enum KeysCommand {
         key: Option<PublicKey>,
         #[command(flatten)]
         quotas: QuotaArguments,
+        /// Without the limits that new keys have
+        #[arg(long)]
+        no_quotas: bool,
     },
     /// Take a key out of use: uploads with it are refused
     Disable {
@@ -128,7 +141,8 @@ async fn carry_out(
             project,
             key,
             quotas,
-        } => keys.add(project, key, quotas).await,
+            no_quotas,
+        } => keys.add(project, key, quotas, no_quotas).await,
         KeysCommand::Disable { key } => keys.set_disabled(&key, true).await,
         KeysCommand::Enable { key } => keys.set_disabled(&key, false).await,
         KeysCommand::Quota { key, quotas, none } => keys.set_quotas(&key, quotas, none).await,
@@ -163,8 +177,13 @@ impl Keys<'_> {
         project: ProjectId,
         key: Option<PublicKey>,
         quotas: QuotaArguments,
+        no_quotas: bool,
     ) -> Result<(), CommandError> {
-        let quotas = quotas.over(Quotas::default())?;
+        let quotas = quotas.over(if no_quotas {
+            Quotas::default()
+        } else {
+            NEW_KEY_QUOTAS
+        })?;
         let key = key.unwrap_or_else(PublicKey::random);
         if let Some((known, _)) = self.find(&key) {
             return Err(exists(known.project_id));
@@ -182,7 +201,8 @@ impl Keys<'_> {
         }
         let is_configured = |known: &ProjectConfig| known.id == project;
         if !self.config.projects.iter().any(is_configured) {
-            eprintln!("note: project {project} is not in the configuration; it exists by this key");
+            let note = "is not in the configuration; it exists by this key";
+            print_error(&format!("note: project {project} {note}"));
         }
         print(&welcome::dsn(self.config.relay.listen, project, &key))
     }

@@ -4,6 +4,7 @@ mod admin;
 mod config;
 mod dead_letters;
 mod keys;
+mod modes;
 mod moment;
 mod output;
 mod reports;
@@ -129,6 +130,7 @@ impl CommandError {
 /// The program; `parse_worker` is what a parser process runs.
 #[must_use]
 pub fn main(parse_worker: impl FnOnce() -> ExitCode) -> ExitCode {
+    modes::make_files_private();
     let arguments = Arguments::parse();
     if let Some(Command::ParseWorker { .. }) = arguments.command {
         return parse_worker();
@@ -136,7 +138,7 @@ pub fn main(parse_worker: impl FnOnce() -> ExitCode) -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            output::print_error(&format!("error: {error}"));
             match error {
                 CommandError::Usage(_) => ExitCode::from(EXIT_USAGE),
                 CommandError::Failed(_) => ExitCode::FAILURE,

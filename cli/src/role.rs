@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{CommandError, admin, welcome};
+use crate::{CommandError, admin, modes, welcome};
 
 /// What a stop may take besides `shutdown_timeout`, for the parts to end after their work.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -55,6 +55,7 @@ async fn run_until_signal(role: Role, mut config: Config) -> Result<(), CommandE
         Role::Standalone | Role::Relay => Some(SpoolDirectory::open(&config).map_err(spool_error)?),
         Role::Processor => None,
     };
+    modes::warn_of_loose_files(&config, &services.storage);
     register_parts(role, &services);
     let mut parts = JoinSet::new();
     let admin = start_admin(&config, &services).await?;
@@ -213,7 +214,10 @@ pub(crate) async fn first_project(state: &State) -> Result<ProjectConfig, Comman
         .project_key(id)
         .await
         .context("the key of project 1")?;
-    Ok(ProjectConfig::new(id, [key]))
+    let mut project = ProjectConfig::new(id, [key]);
+    // Who tries it out reads what became of it with the key that the start prints.
+    project.privacy.public_report = true;
+    Ok(project)
 }
 
 async fn start_admin(config: &Config, services: &Services) -> Result<Admin, CommandError> {
@@ -225,13 +229,11 @@ async fn start_admin(config: &Config, services: &Services) -> Result<Admin, Comm
         ))
     })?;
     let stop = CancellationToken::new();
-    let (token, services, stopping) = (config.admin.token.clone(), services.clone(), stop.clone());
+    let (settings, services, stopping) = (config.admin.clone(), services.clone(), stop.clone());
     let mut serving = JoinSet::new();
     serving.spawn(async move {
-        admin::serve(listener, token, services, stopping)
-            .await
-            .context("the admin listener")
-            .map_err(CommandError::from)
+        admin::serve(listener, settings, services, stopping).await;
+        Ok(())
     });
     Ok(Admin { serving, stop })
 }

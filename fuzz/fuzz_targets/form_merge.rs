@@ -15,6 +15,7 @@ const PRIVACY: PrivacyConfig = PrivacyConfig {
     home_paths: Keep::Drop,
     client_address: Keep::Drop,
     minidump: KeepMinidump::Never,
+    public_report: false,
 };
 
 fuzz_target!(|input: &[u8]| {

@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use relay::admission::Slots;
 use relay::items::EnvelopeHeader;
 use relay::receive::{Delivered, Format, Intake, Taken};
-use relay::resumable::Uploads;
+use relay::resumable::{ResumableBounds, Uploads};
 use relay::seal::{Sender, Told};
 use shared::config::{ByteSize, Config, UploadLimits};
 use shared::id::ProjectId;
@@ -49,13 +49,18 @@ static RIG: LazyLock<Rig> = LazyLock::new(|| {
         attachment: ByteSize::bytes(32 << 10),
         attachments: 4,
         form: ByteSize::bytes(4 << 10),
+        inflation: 200,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
     let runtime = runtime.expect("a runtime");
     let storage = runtime.block_on(Storage::open(&config, Readiness::default()));
-    let uploads = Uploads::new(storage.expect("a storage"));
+    let uploads = Uploads::new(
+        storage.expect("a storage"),
+        ResumableBounds::of(&config, 64),
+        &Metrics::default(),
+    );
     Rig {
         intake: Intake::new(limits, Slots::new(1), 16 << 20, &Metrics::default(), uploads),
         spool,

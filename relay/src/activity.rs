@@ -10,7 +10,7 @@ use crate::limits::LOOK_INTERVAL;
 
 /// The requests of one connection. Cloning shares them.
 #[derive(Debug, Clone)]
-pub(crate) struct Activity(Arc<Inner>);
+pub struct Activity(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -28,11 +28,18 @@ struct State {
 /// A request under way, until this is dropped.
 #[derive(Debug)]
 #[must_use = "the request ends when this is dropped"]
-pub(crate) struct UnderWay(Activity);
+pub struct UnderWay(Activity);
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Activity {
     /// A connection that has just come.
-    pub(crate) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         let state = State {
             under_way: 0,
             begun: 0,
@@ -45,7 +52,7 @@ impl Activity {
     }
 
     /// A request's head is complete.
-    pub(crate) fn begin(&self) -> UnderWay {
+    pub fn begin(&self) -> UnderWay {
         let mut state = self.state();
         state.under_way += 1;
         state.begun += 1;
@@ -53,13 +60,14 @@ impl Activity {
     }
 
     /// For how long no request has been under way; `None` while one is.
-    pub(crate) fn idle(&self, now: Instant) -> Option<Duration> {
+    #[must_use]
+    pub fn idle(&self, now: Instant) -> Option<Duration> {
         let state = self.state();
         (state.under_way == 0).then(|| now.saturating_duration_since(state.idle_since))
     }
 
     /// Ends when no request has been under way for as long as `bound` says, which may change its mind.
-    pub(crate) async fn rests(&self, bound: impl Fn() -> Duration) {
+    pub async fn rests(&self, bound: impl Fn() -> Duration) {
         loop {
             let bound = bound();
             let left = match self.idle(Instant::now()) {
@@ -72,17 +80,18 @@ impl Activity {
     }
 
     /// The requests under way are to be the last.
-    pub(crate) fn end(&self) {
+    pub fn end(&self) {
         self.0.ended.notify_one();
     }
 
     /// Waits for [`Activity::end`].
-    pub(crate) async fn ended(&self) {
+    pub async fn ended(&self) {
         self.0.ended.notified().await;
     }
 
     /// Whether there has been a request at all.
-    pub(crate) fn was_used(&self) -> bool {
+    #[must_use]
+    pub fn was_used(&self) -> bool {
         self.state().begun > 0
     }
 

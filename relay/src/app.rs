@@ -17,7 +17,6 @@ use axum::routing::{get, patch, post};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use shared::config::{Config, OtherItems, UploadLimits};
-use shared::privacy::PrivacyRules;
 use shared::services::Services;
 use tokio_util::task::TaskTracker;
 use tracing::field::Empty;
@@ -32,10 +31,11 @@ use crate::error::Rejection;
 use crate::key_ring::KeyRing;
 use crate::limits::{DEDUPE_SHARD_MARKS_MAX, DEDUPE_SHARDS, KEYS_REFRESH};
 use crate::quota_desk::QuotaDesk;
+use crate::readers::Readers;
 use crate::receive::Intake;
 use crate::refused_body;
 use crate::request_id::{REQUEST_ID, request_id};
-use crate::resumable::Uploads;
+use crate::resumable::{ResumableBounds, Uploads};
 
 /// What Sentry's clients are told to send and to read.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -45,7 +45,8 @@ const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "x-sentry-error,x-sentry-rate-limits,retry-after,location,tus-resumable,upload-offset,upload-length",
 );
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
-const ALLOWED_METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS, PATCH, POST");
+const ALLOWED_METHODS: HeaderValue =
+    HeaderValue::from_static("DELETE, GET, HEAD, OPTIONS, PATCH, POST");
 const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("3600");
 
 /// What every endpoint works with.
@@ -54,6 +55,7 @@ pub(crate) struct App {
     pub(crate) keys: KeyRing,
     pub(crate) intake: Intake,
     pub(crate) uploads: Uploads,
+    pub(crate) readers: Readers,
     pub(crate) limits: UploadLimits,
     /// `envelope.other_items`
     pub(crate) keep_other_items: bool,
@@ -93,11 +95,15 @@ impl App {
         services: Services,
         delivery: Delivery,
     ) -> Self {
-        let admission = Admission::new(bounds);
+        let resumable = ResumableBounds::of(config, bounds.uploads);
+        let admission = Admission::new(Bounds {
+            uploads: bounds.uploads.saturating_sub(resumable.files).max(1),
+            ..bounds
+        });
         // The other half is the queue's, for chunks on their way.
         let memory_bytes = config.relay.max_inflight_bytes.get() / 2;
         let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
-        let uploads = Uploads::new(services.storage.clone());
+        let uploads = Uploads::new(services.storage.clone(), resumable, &services.metrics);
         Self {
             keys: KeyRing::new(&config.projects),
             intake: Intake::new(
@@ -107,8 +113,9 @@ impl App {
                 &services.metrics,
                 uploads.clone(),
             )
-            .with_privacy(PrivacyRules::new(&config.projects)),
+            .with_projects(&config.projects),
             uploads,
+            readers: Readers::new(&services.metrics),
             limits: config.limits,
             keep_other_items: config.envelope.other_items == OtherItems::Store,
             admission,
@@ -208,7 +215,9 @@ impl Routes {
             .route("/api/{project}/upload", post(endpoints::resumable::create))
             .route(
                 "/api/{project}/upload/{id}",
-                patch(endpoints::resumable::append).head(endpoints::resumable::progress),
+                patch(endpoints::resumable::append)
+                    .head(endpoints::resumable::progress)
+                    .delete(endpoints::resumable::remove),
             )
             .route("/submit", post(endpoints::submit::upload))
             .route("/api/relay/healthcheck/live", get(endpoints::health::live))

@@ -45,7 +45,8 @@ impl Server {
             tracing::debug!(%error, "TCP_NODELAY");
         }
         let activity = Activity::new();
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(activity.clone());
             let version = request.version();
             let under_way = activity.begin();
             let answer = self.routes.clone().answer(request, peer, terms);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_compression::tokio::bufread::{
     BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder,
@@ -19,6 +20,7 @@ use tokio_util::io::StreamReader;
 
 use crate::error::{Rejection, TooLarge};
 use crate::frames::Frames;
+use crate::inflation::Inflation;
 use crate::limits::{
     BODY_BYTES_PER_SECOND_MIN, BODY_PATIENCE, BODY_PATIENCE_MAX, BODY_TIME_MAX,
     DECODED_PIECE_BYTES, DECODED_TURN_BYTES, WIDE_DECODER_WAIT, ZSTD_WINDOW_LOG_MAX,
@@ -188,6 +190,8 @@ pub struct BodyReader<'b> {
     source: Source<'b>,
     encoding: Encoding,
     limit: ByteSize,
+    inflation: Inflation,
+    encoded: Arc<AtomicU64>,
     decoded_bytes: u64,
     decoded_counter: Counter,
     _turn: Option<OwnedSemaphorePermit>,
@@ -211,8 +215,10 @@ impl<'b> BodyReader<'b> {
         encoding: Encoding,
         turn: Option<OwnedSemaphorePermit>,
         decoded_counter: Counter,
+        inflation: Inflation,
     ) -> Result<Self, Rejection> {
         let limit = frames.limit();
+        let encoded = frames.encoded();
         let source = match encoding {
             Encoding::Identity => Source::Plain(frames),
             Encoding::Gzip | Encoding::Deflate | Encoding::Brotli | Encoding::Zstd => {
@@ -226,6 +232,8 @@ impl<'b> BodyReader<'b> {
             source,
             encoding,
             limit,
+            inflation,
+            encoded,
             decoded_bytes: 0,
             decoded_counter,
             _turn: turn,
@@ -254,6 +262,8 @@ impl<'b> BodyReader<'b> {
         if self.decoded_bytes > self.limit.get() {
             return Err(TooLarge::Decoded(self.limit).into());
         }
+        let encoded = self.encoded.load(Ordering::Relaxed);
+        self.inflation.check(encoded, self.decoded_bytes)?;
         if self.decoded_bytes / DECODED_TURN_BYTES > turns {
             // A decoder can go on for long without ever waiting.
             tokio::task::yield_now().await;

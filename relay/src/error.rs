@@ -120,6 +120,17 @@ pub enum TooLarge {
     /// `limits.upload`, after decompression.
     #[error("the decompressed body is larger than limits.upload = {0}")]
     Decoded(shared::config::ByteSize),
+    /// `limits.inflation`
+    #[error(
+        "the body becomes more than {limit} times its compressed size, limits.inflation, beyond its first 10MiB"
+    )]
+    Inflation {
+        /// The value.
+        limit: u32,
+    },
+    /// `spool.resumable_max_bytes`
+    #[error("the file is larger than spool.resumable_max_bytes = {0}")]
+    Resumable(shared::config::ByteSize),
     /// `limits.attachment`
     #[error("a file is larger than limits.attachment = {0}")]
     Attachment(shared::config::ByteSize),
@@ -155,7 +166,8 @@ impl TooLarge {
     fn reason(self) -> &'static str {
         match self {
             Self::Encoded(_) | Self::Decoded(_) => "body_too_large",
-            Self::Attachment(_) => "attachment_too_large",
+            Self::Inflation { .. } => "inflated_too_much",
+            Self::Attachment(_) | Self::Resumable(_) => "attachment_too_large",
             Self::Minidump(_) => "minidump_too_large",
             Self::Quota { .. } => "larger_than_quota",
             Self::Attachments(_) => "too_many_attachments",
@@ -193,6 +205,14 @@ impl From<ContainerError> for Rejection {
 }
 
 impl Rejection {
+    /// What a body's frames ended with: a rejection of ours, in the clothes of the streams it came through.
+    pub(crate) fn of_frames(error: std::io::Error) -> Self {
+        match error.downcast::<Self>() {
+            Ok(rejection) => rejection,
+            Err(error) => Self::Unreadable(error),
+        }
+    }
+
     /// The status of the answer. A fault of ours is never a 4xx: clients give up on those.
     #[must_use]
     pub fn status(&self) -> StatusCode {

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
@@ -41,7 +43,7 @@ impl BodyCounters {
 /// The body's data frames as they come, counted and under the clock.
 pub struct Frames<'b> {
     body: &'b mut Body,
-    encoded_bytes: u64,
+    encoded: Arc<AtomicU64>,
     counter: Counter,
     limit: ByteSize,
     pace: Pace,
@@ -58,7 +60,7 @@ impl<'b> Frames<'b> {
     pub fn new(body: &'b mut Body, limit: ByteSize, counter: Counter, places: Slots) -> Self {
         Self {
             body,
-            encoded_bytes: 0,
+            encoded: Arc::default(),
             counter,
             limit,
             pace: Pace::default(),
@@ -66,6 +68,12 @@ impl<'b> Frames<'b> {
             places,
             alarm: None,
         }
+    }
+
+    /// The bytes that have come so far, for who reads what becomes of them.
+    #[must_use]
+    pub fn encoded(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.encoded)
     }
 
     /// The most bytes there may be.
@@ -128,9 +136,10 @@ impl Stream for Frames<'_> {
                 continue;
             }
             this.pace.bring(data.len() as u64, Instant::now());
-            this.encoded_bytes += data.len() as u64;
+            let bytes = data.len() as u64;
+            let encoded = this.encoded.fetch_add(bytes, Ordering::Relaxed) + bytes;
             this.counter.inc_by(data.len() as u64);
-            if this.encoded_bytes > this.limit.get() {
+            if encoded > this.limit.get() {
                 return Poll::Ready(Some(Err(refused(TooLarge::Encoded(this.limit)))));
             }
             return Poll::Ready(Some(Ok(data)));

@@ -34,6 +34,7 @@ struct Keys {
 #[derive(Debug, Default, PartialEq)]
 struct Project {
     minidump_max: Option<ByteSize>,
+    public_report: bool,
 }
 
 /// What a key allows: it is in use, and of this project.
@@ -41,6 +42,7 @@ struct Project {
 pub struct KeyGrant {
     record: Arc<KeyRecord>,
     minidump_max: Option<ByteSize>,
+    public_report: bool,
 }
 
 impl KeyGrant {
@@ -66,6 +68,12 @@ impl KeyGrant {
     #[must_use]
     pub fn minidump_max(&self) -> Option<ByteSize> {
         self.minidump_max
+    }
+
+    /// Whether it reads reports: [`shared::config::PrivacyConfig::public_report`].
+    #[must_use]
+    pub fn reads_reports(&self) -> bool {
+        self.public_report
     }
 }
 
@@ -123,6 +131,7 @@ impl KeyRing {
             Some(record) => Ok(KeyGrant {
                 record: Arc::clone(record),
                 minidump_max: known.minidump_max,
+                public_report: known.public_report,
             }),
         }
     }
@@ -191,7 +200,12 @@ impl Keys {
         let mut all: HashMap<Box<str>, KeyRecord> = HashMap::new();
         for project in projects {
             let minidump_max = project.minidump_max;
-            keys.projects.insert(project.id, Project { minidump_max });
+            let public_report = project.privacy.public_report;
+            let known = Project {
+                minidump_max,
+                public_report,
+            };
+            keys.projects.insert(project.id, known);
             for host in &project.hosts {
                 keys.hosts.insert(host.to_ascii_lowercase(), project.id);
             }

@@ -8,7 +8,7 @@
 //! envelope, which goes through `publish` to [`delivery`]; the receipt makes the 200. Whatever goes wrong on the way is
 //! an [`error`].
 
-mod activity;
+pub mod activity;
 pub mod admission;
 mod app;
 pub mod auth;
@@ -27,6 +27,7 @@ pub mod event_data;
 pub mod file_name;
 pub mod frames;
 mod http10;
+pub mod inflation;
 pub mod items;
 pub mod key_ring;
 mod limits;
@@ -37,6 +38,7 @@ mod publish;
 mod query;
 mod quota_desk;
 mod read;
+mod readers;
 pub mod receive;
 mod refused_body;
 mod request_id;
@@ -44,6 +46,7 @@ pub mod resumable;
 mod sdk;
 pub mod seal;
 mod server;
+mod shares;
 pub mod unreal;
 pub mod upload;
 pub mod validate;

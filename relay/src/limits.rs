@@ -127,10 +127,32 @@ pub(crate) const UNWRAPPERS_MAX: usize = 2;
 pub(crate) const UNWRAPPED_PIECE_BYTES: usize = 256 << 10;
 /// Large files that come in before their crash, at once.
 pub(crate) const UPLOADS_PARTIAL_MAX: usize = 256;
-/// How long such a file is kept when nobody goes on with it or refers to it.
+/// Those of one key.
+pub(crate) const UPLOADS_PER_KEY_MAX: usize = 8;
+/// How long such a file is kept when nobody goes on with it.
+pub(crate) const UPLOADS_IDLE: Duration = Duration::from_secs(600);
+/// How long it is kept, once it is whole, when nobody refers to it.
 pub(crate) const UPLOADS_KEPT: Duration = Duration::from_secs(3600);
 /// How often it is looked for such files.
-pub(crate) const UPLOADS_SWEEP_INTERVAL: Duration = Duration::from_secs(300);
+pub(crate) const UPLOADS_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// Questions at once about whole ones, which the storage answers.
+pub(crate) const UPLOADS_LOOKUPS_MAX: usize = 16;
+/// Bytes of such a file that its key's quotas are charged for at once, as they come.
+pub(crate) const RESUMABLE_CHARGE_BYTES: u64 = 1 << 20;
+/// Whole files that are remembered as charged for, so that the envelope that refers to one is not charged for it again.
+pub(crate) const CREDITS_MAX: u64 = 4096;
+/// Reports that are read back at once.
+pub(crate) const READERS_MAX: u64 = 64;
+/// Bytes of a report that are handed over at once.
+pub(crate) const READER_PIECE_BYTES: usize = 16 << 10;
+/// Pieces of a report that wait for its reader.
+pub(crate) const READER_PIECES_MAX: usize = 2;
+/// Memory of one reader: the pieces that wait, the one being read and the one being sent.
+pub(crate) const READER_BYTES: usize = (READER_PIECES_MAX + 2) * READER_PIECE_BYTES;
+/// How long a reader is waited for that takes nothing.
+pub(crate) const READER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a report is read altogether. A slow link takes a large one in this time.
+pub(crate) const READER_TIME_MAX: Duration = Duration::from_secs(120);
 /// What validation sees of a minidump.
 pub(crate) const DUMP_HEAD_BYTES: usize = 512;
 /// A media type that is kept of a part.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use shared::envelope::Envelope;
 use shared::id::{EventId, ProjectId};
 use shared::metrics::Endpoint;
+use shared::quota::Demand;
 use shared::repeat::{RepeatMarks, report_id};
 use shared::report::EventPayload;
 use shared::services::Services;
@@ -21,6 +22,7 @@ use crate::delivery::{Delivery, Gate, Receipt};
 use crate::error::{Rejection, TooLarge};
 use crate::key_ring::KeyGrant;
 use crate::quota_desk::{QuotaDesk, Taken};
+use crate::resumable::Credit;
 use crate::seal::Validated;
 
 /// Makes the upload durable and notes that it is; a repeat gets the first one's receipt.
@@ -90,6 +92,7 @@ impl Publishing {
             permit,
             client_event_id,
             fingerprint,
+            credits,
         } = upload;
         let payload = match client_event_id {
             Some(chosen) => {
@@ -107,7 +110,8 @@ impl Publishing {
             marks
         };
         let claim = Claim::new(project_id, marks);
-        let receipt = match self.deliver(&claim, envelope, draft).await? {
+        let paid = credits.iter().map(Credit::bytes).sum();
+        let receipt = match self.deliver(&claim, envelope, draft, paid).await? {
             Fate::Durable(receipt) => receipt,
             Fate::Repeat(proof) => {
                 let receipt = Receipt::elsewhere(&proof);
@@ -116,6 +120,7 @@ impl Publishing {
             }
         };
         first.keep(&receipt);
+        credits.into_iter().for_each(Credit::spend);
         drop(permit);
         self.services.state.note_accepted(AcceptedNote {
             event_id: receipt.event_id(),
@@ -176,15 +181,16 @@ impl Publishing {
         payload
     }
 
-    /// Sends the envelope if it is to be sent. Chunks may go ahead of that decision, which nobody's 200 rests on; not
+    /// Sends the envelope if it is to be sent; `paid` of its bytes were charged before. Chunks may go ahead of that decision, which nobody's 200 rests on; not
     /// those of a key with quotas, because a quota protects the queue from what it refuses.
     async fn deliver(
         &self,
         claim: &Claim,
         envelope: Envelope,
         draft: Draft,
+        paid: u64,
     ) -> Result<Fate, Rejection> {
-        let bytes = envelope.bytes();
+        let bytes = envelope.bytes().saturating_sub(paid);
         let (opener, gate) = Gate::closed();
         let mut sending = pin!(self.delivery.publish(envelope, draft, gate));
         let mut deciding = pin!(self.decide(claim, bytes));
@@ -224,7 +230,7 @@ impl Publishing {
         match self.claims.stand(claim).await {
             Standing::Repeat(proof) => Ok(Decision::Repeat(proof)),
             Standing::First => {
-                let taken = self.quotas.take(&self.grant, bytes).await?;
+                let taken = self.quotas.take(&self.grant, Demand::upload(bytes)).await?;
                 Ok(Decision::Send(taken))
             }
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use shared::id::PublicKey;
-use shared::quota::{Charge, Exceeded, QuotaUse, Quotas};
+use shared::quota::{Charge, Demand, Exceeded, QuotaUse, Quotas};
 use shared::state::{QuotaVerdict, State, StateError};
 use tokio::time::Instant;
 
@@ -75,26 +75,26 @@ impl QuotaDesk {
         }
     }
 
-    /// Takes an upload of `bytes` from all limits of its key, or from none. `None` when it has none.
+    /// Takes `demand` from all limits of its key, or from none. `None` when it has none.
     ///
     /// # Errors
     /// [`Rejection::QuotaExceeded`], or [`Rejection::TooLarge`] for what no window has room for.
     pub(crate) async fn take(
         &self,
         grant: &KeyGrant,
-        bytes: u64,
+        demand: Demand,
     ) -> Result<Option<Taken>, Rejection> {
         let (key, quotas) = (grant.key(), grant.quotas());
         if !quotas.is_limited() {
             return Ok(None);
         }
-        if let Some((limit, value)) = quotas.never_admits(bytes) {
+        if let Some((limit, value)) = quotas.never_admits(demand.bytes) {
             return Err(TooLarge::Quota { limit, value }.into());
         }
-        let answer = self.0.state.take_quota(key, quotas, bytes).await;
+        let answer = self.0.state.take_quota(key, quotas, demand).await;
         let mut keys = self.keys();
         let known = keys.entry(key.clone()).or_default();
-        let taken = known.settle(answer, quotas, bytes, Timestamp::now());
+        let taken = known.settle(answer, quotas, demand, Timestamp::now());
         match taken {
             Ok((here, in_store)) => Ok(Some(Taken {
                 key: key.clone(),
@@ -180,12 +180,12 @@ impl KeyUse {
         &mut self,
         answer: Result<QuotaVerdict, StateError>,
         quotas: &Quotas,
-        bytes: u64,
+        demand: Demand,
         now: Timestamp,
     ) -> Result<(Charge, Option<Charge>), Exceeded> {
         match answer {
             Ok(QuotaVerdict::Granted(in_store)) => {
-                let here = Charge::of_upload(bytes, now);
+                let here = Charge::of(demand, now);
                 self.used = self.used.at(now);
                 self.used.add(here);
                 Ok((here, Some(in_store)))
@@ -193,7 +193,7 @@ impl KeyUse {
             Ok(QuotaVerdict::Exceeded(exceeded)) => Err(exceeded),
             Err(error) => {
                 tracing::debug!(%error, "quotas are counted by this relay alone");
-                let here = self.used.take(quotas, bytes, now)?;
+                let here = self.used.take(quotas, demand, now)?;
                 self.owed = self.owed.at(now);
                 self.owed.add(here);
                 Ok((here, None))
@@ -267,14 +267,20 @@ mod tests {
     fn without_the_store_this_relay_counts_on_from_what_it_took() {
         let mut key = KeyUse::default();
         let now = at(7205);
-        key.settle(granted(now), &QUOTAS, 9, now).expect("granted");
-        let (_, in_store) = key.settle(away(), &QUOTAS, 9, now).expect("the second");
+        key.settle(granted(now), &QUOTAS, Demand::upload(9), now)
+            .expect("granted");
+        let (_, in_store) = key
+            .settle(away(), &QUOTAS, Demand::upload(9), now)
+            .expect("the second");
         assert_eq!(in_store, None);
-        let exceeded = key.settle(away(), &QUOTAS, 9, now).expect_err("the third");
+        let exceeded = key
+            .settle(away(), &QUOTAS, Demand::upload(9), now)
+            .expect_err("the third");
         assert_eq!(exceeded.limit, QuotaLimit::UploadsPerMinute);
         assert_eq!(exceeded.wait, Duration::from_secs(55));
         let later = at(7260);
-        key.settle(away(), &QUOTAS, 9, later).expect("a new minute");
+        key.settle(away(), &QUOTAS, Demand::upload(9), later)
+            .expect("a new minute");
         let [minute, hour] = charges(key.owed);
         assert_eq!((minute.minute, minute.hour, minute.uploads), (121, 0, 1));
         assert_eq!((hour.minute, hour.hour, hour.uploads), (0, 2, 2));
@@ -285,12 +291,17 @@ mod tests {
     fn what_is_given_back_is_owed_no_more_and_can_be_taken_again() {
         let mut key = KeyUse::default();
         let now = at(7205);
-        key.settle(away(), &QUOTAS, 9, now).expect("the first");
-        let (here, _) = key.settle(away(), &QUOTAS, 9, now).expect("the second");
+        key.settle(away(), &QUOTAS, Demand::upload(9), now)
+            .expect("the first");
+        let (here, _) = key
+            .settle(away(), &QUOTAS, Demand::upload(9), now)
+            .expect("the second");
         key.give_back(here, true);
         assert_eq!(key.owed.minute.uploads, 1);
-        key.settle(away(), &QUOTAS, 9, now).expect("again");
-        key.settle(away(), &QUOTAS, 9, now).expect_err("no more");
+        key.settle(away(), &QUOTAS, Demand::upload(9), now)
+            .expect("again");
+        key.settle(away(), &QUOTAS, Demand::upload(9), now)
+            .expect_err("no more");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! One upload from its request to an envelope: read under limits, in the format its client writes, and sealed. No
 //! delivery here.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
-use shared::config::UploadLimits;
+use shared::config::{ProjectConfig, UploadLimits};
 use shared::envelope::AttachmentKind;
-use shared::id::EventId;
+use shared::id::{EventId, ProjectId};
 use shared::metrics::Metrics;
 use shared::privacy::PrivacyRules;
 use shared::spool::Draft;
@@ -16,12 +19,13 @@ use crate::budget::MemoryBudget;
 use crate::decode::{BodyReader, Encoding, WideDecoders};
 use crate::error::{Rejection, TooLarge};
 use crate::frames::{BodyCounters, Frames};
+use crate::inflation::Inflation;
 use crate::limits::{UNWRAPPERS_MAX, UPLOAD_WAIT, WIDE_DECODERS_MAX};
 use crate::multipart::Parser;
 use crate::read::{
     Admit, Naming, Pieces, Reference, read_archive, read_form, read_items, read_upload, unwrap,
 };
-use crate::resumable::Uploads;
+use crate::resumable::{Address, Credit, UploadRefusal, Uploads};
 use crate::seal::{Need, Sender, Told, Validated, seal};
 use crate::upload::{FileHead, Role, UploadBuilder};
 
@@ -36,6 +40,8 @@ pub struct Intake {
     counters: BodyCounters,
     uploads: Uploads,
     privacy: PrivacyRules,
+    /// Of the projects that have their own.
+    inflations: Arc<HashMap<ProjectId, u32>>,
     metrics: Metrics,
 }
 
@@ -94,14 +100,20 @@ impl Intake {
             unwrappers: WideDecoders::new(UNWRAPPERS_MAX),
             uploads,
             privacy: PrivacyRules::default(),
+            inflations: Arc::default(),
             metrics: metrics.clone(),
         }
     }
 
-    /// The same, with what each project keeps.
+    /// The same, with what each project keeps and its own bounds.
     #[must_use]
-    pub fn with_privacy(self, privacy: PrivacyRules) -> Self {
-        Self { privacy, ..self }
+    pub fn with_projects(self, projects: &[ProjectConfig]) -> Self {
+        let own = |project: &ProjectConfig| Some((project.id, project.limits.inflation?));
+        Self {
+            privacy: PrivacyRules::new(projects),
+            inflations: Arc::new(projects.iter().filter_map(own).collect()),
+            ..self
+        }
     }
 
     /// The memory that uploads under way share.
@@ -152,10 +164,12 @@ impl Intake {
             Encoding::Identity => self.check_head(headers)?,
             Encoding::Gzip | Encoding::Deflate | Encoding::Brotli | Encoding::Zstd => None,
         };
-        let (mut reader, _slot) = self.reader(body, encoding).await?;
+        let inflation = self.inflation(sender.project_id);
+        let (mut reader, _slot) = self.reader(body, encoding, inflation).await?;
         let receiver = Receiver::new(draft, &self.budget, length);
         let mut upload = UploadBuilder::new(self.limits, receiver);
         let content_type = content_type(headers);
+        let mut credits = Vec::new();
         let need = match format {
             Format::Crash => {
                 let odd = read_upload(&mut reader, content_type, &mut upload).await?;
@@ -178,8 +192,10 @@ impl Intake {
                 told.sdk = told.sdk.or(items.sdk);
                 told.event_id = items.event_id;
                 told.warnings.extend(items.warnings);
-                let odd = self.resolve(&sender, items.references, &mut upload);
-                told.warnings.extend(odd.await?);
+                let resolved = self.resolve(&sender, items.references, &mut upload);
+                let (odd, paid) = resolved.await?;
+                told.warnings.extend(odd);
+                credits = paid;
                 Need::Anything
             }
             Format::Unreal => {
@@ -189,12 +205,15 @@ impl Intake {
         };
         drop(reader);
         told.warnings
-            .extend(unwrap(&mut upload, &self.unwrappers).await?);
+            .extend(unwrap(&mut upload, &self.unwrappers, inflation).await?);
         let event_id = told.event_id;
         let privacy = self.privacy.of(sender.project_id);
         let sealed = seal(upload.finish().await?, told, need, sender, &privacy).await?;
         Ok(match sealed {
-            Some(validated) => Taken::Upload(Box::new(validated)),
+            Some(validated) => Taken::Upload(Box::new(Validated {
+                credits,
+                ..validated
+            })),
             None => Taken::Nothing(event_id),
         })
     }
@@ -204,19 +223,27 @@ impl Intake {
         &self,
         body: &'b mut Body,
         encoding: Encoding,
+        inflation: Inflation,
     ) -> Result<(BodyReader<'b>, Slot), Rejection> {
         let reading = self.receiving.wait(UPLOAD_WAIT).await;
         let reading = reading.ok_or(Rejection::Overloaded)?;
         let turn = self.decoders.turn(encoding).await?;
-        let frames = Frames::new(
-            body,
-            self.limits.upload,
-            self.counters.encoded.clone(),
-            self.receiving.clone(),
-        );
+        let frames = self.frames(body);
         let decoded = self.counters.decoded.clone();
-        let reader = BodyReader::new(frames, encoding, turn, decoded).await?;
+        let reader = BodyReader::new(frames, encoding, turn, decoded, inflation).await?;
         Ok((reader, reading))
+    }
+
+    /// A body's frames, counted and under the clock.
+    pub(crate) fn frames<'b>(&self, body: &'b mut Body) -> Frames<'b> {
+        let encoded = self.counters.encoded.clone();
+        Frames::new(body, self.limits.upload, encoded, self.receiving.clone())
+    }
+
+    /// What compressed bytes may become in the project.
+    fn inflation(&self, project: ProjectId) -> Inflation {
+        let own = self.inflations.get(&project).copied();
+        Inflation::times(own.unwrap_or(self.limits.inflation))
     }
 
     /// Files that were uploaded before take their places among the upload's. In the place of one that is not here any more
@@ -226,11 +253,19 @@ impl Intake {
         sender: &Sender,
         references: Vec<Reference>,
         upload: &mut UploadBuilder,
-    ) -> Result<Vec<String>, Rejection> {
-        let mut warnings = Vec::new();
+    ) -> Result<(Vec<String>, Vec<Credit>), Rejection> {
+        let (mut warnings, mut credits) = (Vec::new(), Vec::new());
+        let mut known = HashSet::new();
         for Reference { head, json } in references {
-            match self.uploads.fetch(sender.project_id, &json).await {
-                Ok(mut pieces) => {
+            // One that came once counts once: or a few bytes would stand for gigabytes.
+            let fetched = match Address::of_reference(sender.project_id, &json) {
+                Ok(address) if known.insert(address.stored()) => self.uploads.fetch(&address).await,
+                Ok(_) => Err(UploadRefusal::Again.into()),
+                Err(refusal) => Err(refusal.into()),
+            };
+            match fetched {
+                Ok((mut pieces, credit)) => {
+                    credits.extend(credit);
                     upload.begin_file(head)?;
                     while let Some(piece) = pieces.next().await? {
                         upload.append(&piece).await?;
@@ -250,7 +285,7 @@ impl Intake {
             }
             upload.end_part();
         }
-        Ok(warnings)
+        Ok((warnings, credits))
     }
 }
 

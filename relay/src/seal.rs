@@ -15,6 +15,7 @@ use crate::error::Rejection;
 use crate::event_data::{Field, Merged, Source, merge};
 use crate::file_name::sanitize;
 use crate::limits::EVENT_DATA_BYTES_MAX;
+use crate::resumable::Credit;
 use crate::unreal::context::event_from_context;
 use crate::upload::{EventData, File, Role, Upload};
 use crate::validate::check_minidump;
@@ -78,6 +79,8 @@ pub struct Validated {
     pub draft: Draft,
     /// The memory it holds.
     pub permit: MemoryPermit,
+    /// For those of its files that came before it and were charged then.
+    pub(crate) credits: Vec<Credit>,
 }
 
 /// Checks an upload and makes it an envelope; `None` when there is nothing in it to keep.
@@ -148,6 +151,7 @@ pub(crate) async fn seal(
         fingerprint: is_named.then_some(fingerprint),
         draft,
         permit,
+        credits: Vec::new(),
     }))
 }
 

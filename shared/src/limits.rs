@@ -88,6 +88,8 @@ pub const STORAGE_RETRY_WAIT: (Duration, Duration) =
 pub const STORAGE_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A bucket that nobody has asked anything for this long is looked at.
 pub const STORAGE_PROBE_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the free space of a directory's volume is looked at.
+pub const STORAGE_ROOM_INTERVAL: Duration = Duration::from_secs(5);
 /// First and longest wait before a bucket that is away is looked at again.
 pub const STORAGE_AWAY_WAIT: (Duration, Duration) =
     (Duration::from_millis(500), Duration::from_secs(5));
@@ -104,6 +106,10 @@ pub const RETENTION_FIRST_WITHIN: Duration = Duration::from_secs(10);
 pub const RETENTION_LEASE: Duration = Duration::from_secs(300);
 /// Most bytes of a file name in the storage; longer ones lose their beginning.
 pub const STORAGE_NAME_BYTES_MAX: usize = 128;
+/// Lists of late files that are read to show an event, one for each upload that brought some.
+pub const LATE_LISTS_MAX: usize = 256;
+/// Bytes of those lists.
+pub const LATE_LISTS_BYTES_MAX: u64 = 1 << 20;
 /// Breadcrumbs kept of one event; SDKs keep 100 unless told otherwise.
 pub const BREADCRUMBS_MAX: usize = 1000;
 /// Levels of nesting in an event's data. JSON readers commonly stop at 128.

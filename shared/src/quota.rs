@@ -121,6 +121,16 @@ impl Charge {
         }
     }
 
+    /// `demand` at `now`.
+    #[must_use]
+    pub fn of(demand: Demand, now: Timestamp) -> Self {
+        let charge = Self::of_upload(demand.bytes, now);
+        Self {
+            uploads: i64::try_from(demand.uploads).unwrap_or(i64::MAX),
+            ..charge
+        }
+    }
+
     /// What takes this one back.
     #[must_use]
     pub fn reversed(self) -> Self {
@@ -128,6 +138,37 @@ impl Charge {
             uploads: -self.uploads,
             bytes: -self.bytes,
             ..self
+        }
+    }
+}
+
+/// What is to be taken of a key's limits at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Demand {
+    /// Uploads: one, or none for bytes that come before theirs.
+    pub uploads: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Demand {
+    /// One upload of `bytes`.
+    #[must_use]
+    pub const fn upload(bytes: u64) -> Self {
+        Self { uploads: 1, bytes }
+    }
+
+    /// Bytes alone.
+    #[must_use]
+    pub const fn bytes(bytes: u64) -> Self {
+        Self { uploads: 0, bytes }
+    }
+
+    fn of(self, limit: QuotaLimit) -> u64 {
+        if limit.is_of_bytes() {
+            self.bytes
+        } else {
+            self.uploads
         }
     }
 }
@@ -179,7 +220,7 @@ impl Quotas {
             .into_iter()
             .filter_map(|(limit, value)| Some((limit, value?)));
         set.into_iter()
-            .find(|(limit, value)| need(*limit, bytes) > *value)
+            .find(|(limit, value)| Demand::upload(bytes).of(*limit) > *value)
     }
 
     /// What is wrong with the limits as they are written, in the words of the configuration.
@@ -220,21 +261,21 @@ impl QuotaUse {
         }
     }
 
-    /// Takes an upload of `bytes` from all limits, or from none.
+    /// Takes `demand` from all limits, or from none.
     ///
     /// # Errors
     /// [`Exceeded`]
     pub fn take(
         &mut self,
         quotas: &Quotas,
-        bytes: u64,
+        demand: Demand,
         now: Timestamp,
     ) -> Result<Charge, Exceeded> {
         *self = self.at(now);
         let exceeded = quotas.values().into_iter().filter_map(|(limit, value)| {
             let (value, used) = (value?, self.of(limit));
             let left = value.saturating_sub(used);
-            (need(limit, bytes) > left).then(|| Exceeded {
+            (demand.of(limit) > left).then(|| Exceeded {
                 limit,
                 value,
                 left,
@@ -244,7 +285,7 @@ impl QuotaUse {
         match exceeded.max_by_key(|exceeded| exceeded.wait) {
             Some(exceeded) => Err(exceeded),
             None => {
-                let charge = Charge::of_upload(bytes, now);
+                let charge = Charge::of(demand, now);
                 self.add(charge);
                 Ok(charge)
             }
@@ -279,10 +320,6 @@ impl WindowUse {
         self.uploads = self.uploads.saturating_add_signed(uploads);
         self.bytes = self.bytes.saturating_add_signed(bytes);
     }
-}
-
-fn need(limit: QuotaLimit, bytes: u64) -> u64 {
-    if limit.is_of_bytes() { bytes } else { 1 }
 }
 
 fn windows(now: Timestamp) -> (u64, u64) {
@@ -320,19 +357,41 @@ mod tests {
         };
         let mut used = QuotaUse::default();
         let now = at(59_500);
-        used.take(&quotas, 60, now).expect("room");
-        let exceeded = used.take(&quotas, 41, now).expect_err("no room");
+        used.take(&quotas, Demand::upload(60), now).expect("room");
+        let exceeded = used
+            .take(&quotas, Demand::upload(41), now)
+            .expect_err("no room");
         assert_eq!(
             (exceeded.limit, exceeded.value, exceeded.left),
             (QuotaLimit::BytesPerHour, 100, 40)
         );
         assert_eq!(used.minute.uploads, 1, "nothing was taken");
-        used.take(&quotas, 40, now).expect("room");
-        used.take(&quotas, 0, now).expect("room");
-        let exceeded = used.take(&quotas, 0, now).expect_err("no room");
+        used.take(&quotas, Demand::upload(40), now).expect("room");
+        used.take(&quotas, Demand::upload(0), now).expect("room");
+        let exceeded = used
+            .take(&quotas, Demand::upload(0), now)
+            .expect_err("no room");
         assert_eq!(exceeded.limit, QuotaLimit::UploadsPerMinute);
         assert_eq!(exceeded.wait, Duration::from_millis(500));
-        used.take(&quotas, 0, at(60_000)).expect("a fresh minute");
+        used.take(&quotas, Demand::upload(0), at(60_000))
+            .expect("a fresh minute");
+    }
+
+    #[test]
+    fn bytes_that_come_before_their_upload_are_no_upload() {
+        let quotas = Quotas {
+            uploads_per_minute: Some(1),
+            bytes_per_minute: Some(ByteSize::bytes(100)),
+            ..Quotas::default()
+        };
+        let mut used = QuotaUse::default();
+        used.take(&quotas, Demand::bytes(60), at(0)).expect("room");
+        used.take(&quotas, Demand::bytes(30), at(0)).expect("room");
+        assert_eq!((used.minute.uploads, used.minute.bytes), (0, 90));
+        used.take(&quotas, Demand::upload(10), at(0)).expect("room");
+        used.take(&quotas, Demand::bytes(1), at(0))
+            .expect_err("no room");
+        assert_eq!((used.minute.uploads, used.minute.bytes), (1, 100));
     }
 
     #[test]
@@ -343,8 +402,10 @@ mod tests {
             ..Quotas::default()
         };
         let mut used = QuotaUse::default();
-        used.take(&quotas, 5, at(0)).expect("room");
-        let exceeded = used.take(&quotas, 5, at(1000)).expect_err("no room");
+        used.take(&quotas, Demand::upload(5), at(0)).expect("room");
+        let exceeded = used
+            .take(&quotas, Demand::upload(5), at(1000))
+            .expect_err("no room");
         assert_eq!(exceeded.limit, QuotaLimit::UploadsPerHour);
         assert_eq!(exceeded.wait, Duration::from_secs(3599));
     }
@@ -387,7 +448,7 @@ mod tests {
             for (later, size, give_back) in steps {
                 now += later;
                 let before = used.at(at(now));
-                match used.take(&quotas, size, at(now)) {
+                match used.take(&quotas, Demand::upload(size), at(now)) {
                     Ok(charge) if give_back => {
                         used.add(charge.reversed());
                         prop_assert_eq!(used, before);

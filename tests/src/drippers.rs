@@ -256,7 +256,7 @@ fn http2_head() -> Vec<u8> {
 }
 
 /// A crowd is one open file for each of its connections.
-fn raise_descriptors() {
+pub(crate) fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,

@@ -119,6 +119,17 @@ impl Request {
             continued = true;
             head = reader.head()?;
         }
+        if self.method == "HEAD" {
+            // What it says about a body is about one that does not come.
+            let Head { status, headers } = head;
+            let body = Vec::new();
+            return Ok(Response {
+                status,
+                headers,
+                body,
+                continued,
+            });
+        }
         reader.finish(head, continued)
     }
 

@@ -13,6 +13,7 @@ pub mod dumps;
 pub mod encodings;
 pub mod environment;
 pub mod faults;
+pub mod hostile;
 pub mod http;
 pub mod kafka;
 pub mod metrics;

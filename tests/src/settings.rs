@@ -8,6 +8,9 @@ pub const KEY: &str = "5c0ff33a11ce4b0b8d1ce0ddba11f00d";
 /// The key of project 2.
 pub const OTHER_KEY: &str = "0123456789abcdef0123456789abcdef";
 
+/// Of project 1: its key reads reports.
+pub const PUBLIC: &str = "public_report = true";
+
 /// Sections and their keys.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -52,6 +55,11 @@ impl Settings {
         if !first.contains("keys =") {
             first = format!("{}\n{first}", keys(KEY));
         }
+        // Scenarios read reports as clients do.
+        first = match first.split_once("privacy = {") {
+            Some((before, after)) => format!("{before}privacy = {{ {PUBLIC}, {after}"),
+            None => format!("{first}\nprivacy = {{ {PUBLIC} }}"),
+        };
         for (id, project) in [(1, first), (2, keys(OTHER_KEY))] {
             writeln!(text, "[[projects]]\nid = {id}\n{project}")
                 .expect("a string takes every line");

@@ -144,6 +144,82 @@ fn a_large_file_is_refused_with_its_reason() {
     stack.finish(0, 0);
 }
 
+#[test]
+fn a_large_file_is_charged_as_it_comes_and_its_first_envelope_is_not_charged_for_it() {
+    let quotas = format!("keys = [{{ key = {KEY:?}, bytes_per_hour = \"3MiB\" }}]");
+    let stack = Plan::standalone().project(&quotas).start();
+    early_in_an_hour();
+    let dump = dumps::sized(2_500_000, 12);
+    let location = begin(&stack, dump.len());
+    let (first, rest) = dump.split_at(1_000_000);
+    assert_eq!(bring(&stack, &location, 0, first).status, 204);
+    let used = used_bytes(&stack);
+    assert!((1_000_000..=1 << 20).contains(&used), "{used}");
+    assert_eq!(bring(&stack, &location, first.len(), rest).status, 204);
+    assert_eq!(used_bytes(&stack), dump.len() as u64);
+    let other = tus(Request::post(format!("/api/1/upload/?sentry_key={KEY}"), ""))
+        .header("Upload-Length", "1000000")
+        .send(stack.listen());
+    let other = other.header("location").expect("announced is not sent");
+    let over = bring(&stack, other, 0, &vec![b'x'; 1_000_000]);
+    assert_eq!(over.status, 429, "{}", over.text());
+    assert_eq!(over.json()["reason"], "quota_exceeded");
+
+    let refer = |release: &str| {
+        let reference = format!(r#"{{"location":"{location}"}}"#);
+        let envelope = format!(
+            "{{}}\n{{\"type\":\"event\"}}\n{{\"release\":\"{release}\"}}\n\
+             {{\"type\":\"attachment\",\"attachment_type\":\"event.attachment\",\"filename\":\"a.bin\",\
+             \"content_type\":\"application/vnd.sentry.attachment-ref+json\",\"length\":{}}}\n{reference}\n",
+            reference.len()
+        );
+        let path = format!("/api/1/envelope/?sentry_key={KEY}");
+        Request::post(path, envelope).send(stack.listen())
+    };
+    let first = refer("a@1");
+    assert_eq!(first.status, 200, "{}", first.text());
+    assert!(used_bytes(&stack) < dump.len() as u64 + 10_000);
+    let second = refer("a@2");
+    assert_eq!(second.status, 429, "a second upload of the same bytes: {}", second.text());
+    stack.finish(1, 0);
+}
+
+#[test]
+fn an_empty_file_is_whole_at_once_and_a_compressed_one_is_refused() {
+    let stack = Plan::standalone().start();
+    let location = begin(&stack, 0);
+    let answer = tus(Request::of("HEAD", &location, "")).send(stack.listen());
+    assert_eq!((answer.status, offset(&answer)), (200, 0));
+    let location = begin(&stack, 5);
+    for encoding in ["gzip", "br", "zstd", "deflate", "identity, gzip"] {
+        let compressed = tus(Request::of("PATCH", &location, "12345"))
+            .header("Upload-Offset", "0")
+            .header("Content-Encoding", encoding)
+            .send(stack.listen());
+        assert_eq!(compressed.status, 415, "{encoding}");
+        assert_eq!(compressed.json()["reason"], "encoded_upload");
+    }
+    assert_eq!(bring(&stack, &location, 0, b"12345").status, 204);
+    stack.finish(0, 0);
+}
+
+/// The scenario takes seconds, and the next hour begins with nothing used.
+fn early_in_an_hour() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let into = now.expect("after 1970").as_secs() % 3600;
+    if into > 3600 - 30 {
+        wait::lasting(std::time::Duration::from_secs(3601 - into));
+    }
+}
+
+fn used_bytes(stack: &Stack) -> u64 {
+    let keys: Value = serde_json::from_str(&stack.command(&["keys", "list", "--json"])).expect("JSON");
+    let keys = keys.as_array().expect("a list");
+    let key = keys.iter().find(|key| key["key"] == KEY);
+    let used = &key.expect("it is listed")["used"]["bytes_this_hour"];
+    used.as_u64().expect("a number of bytes")
+}
+
 fn begin(stack: &Stack, bytes: usize) -> String {
     let request = tus(Request::post(
         format!("/api/1/upload/?sentry_key={KEY}"),

@@ -68,6 +68,49 @@ fn the_shown_configuration_has_every_section_and_no_secret() {
 }
 
 #[test]
+fn an_option_of_kafka_is_shown_only_when_it_is_harmless_and_its_refusal_does_not_quote_it() {
+    let mut settings = Settings::new();
+    settings.text("kafka", "brokers", "127.0.0.1:1");
+    settings.text("kafka.options", "\"sasl.password\"", "hunter2");
+    settings.text("kafka.options", "\"sasl.mechanism\"", "PLAIN");
+    settings.text("kafka.options", "\"security.protocol\"", "xyzzy-plugh");
+    let configuration = Configuration::new(&settings);
+    let said = text(&configuration.run(&["config", "show"]));
+    assert!(said.contains("PLAIN"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+
+    settings.text("kafka.options", "\"security.protocol\"", "plaintext");
+    settings.text("kafka.options", "\"ssl.key.pem\"", "sesame-swordfish");
+    settings.text("kafka.options", "\"of.the.future\"", "mellon");
+    let output = Configuration::new(&settings).run(&["topics", "create"]);
+    assert_ne!(output.status.code(), Some(0), "{output:?}");
+    let said = text(&output);
+    for secret in ["hunter2", "sesame", "mellon"] {
+        assert!(!said.contains(secret), "{said}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_file_is_named_by_its_place_without_the_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("crashferry.toml");
+    for (file, place) in [
+        ("[admin]\ntoken = hunter2\n", "line 2"),
+        ("[redis]\nurl = [\"redis://:hunter2@h\"]\n", "line 2, column 7: redis.url"),
+    ] {
+        std::fs::write(&path, file).expect("the configuration can be written");
+        let output = Command::new(environment::binary())
+            .args(["config", "check", "--config"])
+            .arg(&path)
+            .output()
+            .expect("the binary can be started");
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output);
+        assert!(said.contains(place) && !said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
 fn topics_are_created_once_and_then_found() {
     let broker = environment::kafka();
     let topics = Topics::unique();

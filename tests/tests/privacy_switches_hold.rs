@@ -2,11 +2,11 @@
 
 use harness::dumps;
 use harness::multipart::Form;
-use harness::settings::KEY;
+use harness::settings::{KEY, PUBLIC};
 use harness::stack::{FATE_DEADLINE, Plan, Stack, accepted_id};
 
 fn stack(privacy: &str) -> Stack {
-    let projects = format!("[{{ id = 1, keys = [{KEY:?}], privacy = {{ {privacy} }} }}]");
+    let projects = format!("[{{ id = 1, keys = [{KEY:?}], privacy = {{ {PUBLIC}, {privacy} }} }}]");
     Plan::standalone()
         .relay_variable("CRASHFERRY__PROJECTS", &projects)
         .start()

@@ -78,7 +78,7 @@ impl Reports<'_> {
                     output::print(&line)?;
                 }
                 Err(error) => {
-                    eprintln!("error: {event}: {error}");
+                    output::print_error(&format!("error: {event}: {error}"));
                     failed += 1;
                 }
             }

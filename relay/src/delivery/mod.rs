@@ -125,6 +125,18 @@ impl Delivery {
         }
     }
 
+    /// A place in the spool with nothing promised to it, for a file that has a budget of its own.
+    #[must_use]
+    pub fn draft(&self) -> Draft {
+        self.0.spool.draft()
+    }
+
+    /// Bytes that the spool could still take.
+    #[must_use]
+    pub fn room_bytes(&self) -> u64 {
+        self.0.spool.room_bytes()
+    }
+
     /// Makes the envelope durable once `gate` is open; what can be done before that is. `draft` is its place in the spool,
     /// with those attachments that were not kept in memory.
     ///

@@ -2,24 +2,31 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use shared::id::{EventId, ProjectId};
 use shared::outcome::{Outcome, Verdict};
 use shared::report::{REPORT_GONE, ReportAttachment};
 use shared::state::EventStatus;
-use shared::storage::EventFolder;
+use shared::storage::{EventFolder, StoredFile};
 
+use crate::activity::Activity;
 use crate::app::{App, log};
 use crate::error::Rejection;
+use crate::readers::{Reader, ReportAnswer};
 
-/// The answer. What does not apply is left out.
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// The answer, but for the report. What does not apply is left out.
 #[derive(Serialize)]
 struct StatusBody {
     event_id: EventId,
@@ -31,8 +38,6 @@ struct StatusBody {
     /// Of a failure, as in the outcome.
     #[serde(flatten)]
     failure: Option<FailureFields>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    report: Option<Box<RawValue>>,
     /// Why there is no report of a crash that had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     report_gone: Option<&'static str>,
@@ -52,7 +57,14 @@ enum Status {
 #[derive(Serialize)]
 struct FailureFields {
     reason: &'static str,
-    detail: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<Value>,
+}
+
+/// What is known of an event.
+struct Found {
+    body: StatusBody,
+    report: Option<StoredFile>,
 }
 
 pub(crate) async fn status(
@@ -61,13 +73,41 @@ pub(crate) async fn status(
     request: Request,
 ) -> Response {
     let (head, _) = request.into_parts();
-    match look_up(&app, &project, &event, &head).await {
-        Ok(body) => Json(body).into_response(),
+    let mut response = match look_up(&app, &project, &event, &head).await {
+        Ok((found, reader)) => answer(&app, found, reader, &head),
         Err(rejection) => {
             log(&rejection);
             rejection.into_response()
         }
-    }
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+    response
+}
+
+/// The status, with the stored report as its last field.
+fn answer(app: &App, found: Found, reader: Reader, head: &Parts) -> Response {
+    // INVARIANT: a status is texts and numbers under text keys, which always make JSON.
+    let mut body = serde_json::to_vec(&found.body).expect("statuses encode");
+    let Some(report) = found.report else {
+        return ([(CONTENT_TYPE, JSON)], body).into_response();
+    };
+    let end = body.pop().into_iter().collect();
+    body.extend_from_slice(b",\"report\":");
+    let answer = ReportAnswer {
+        before: body.into(),
+        report,
+        after: end,
+    };
+    let length = answer.bytes();
+    let connection = head.extensions.get::<Activity>().cloned();
+    let body = answer.into_body(reader, &app.tasks, connection);
+    let headers = [
+        (CONTENT_TYPE, JSON),
+        (CONTENT_LENGTH, HeaderValue::from(length)),
+    ];
+    (headers, body).into_response()
 }
 
 async fn look_up(
@@ -75,32 +115,42 @@ async fn look_up(
     project: &str,
     event: &str,
     head: &Parts,
-) -> Result<StatusBody, Rejection> {
+) -> Result<(Found, Reader), Rejection> {
     let project_id: ProjectId = project.parse()?;
-    app.keys
+    let grant = app
+        .keys
         .check_request(project_id, &head.uri, &head.headers)?;
     let event_id = EventId::in_any_form(project_id, event)?;
+    let reader = app.readers.enter(grant.key(), app.intake.budget())?;
     let status = app.services.state.status(project_id, event_id).await;
     let status = status.map_err(|error| Rejection::StatusUnavailable(error.into()))?;
-    let mut body = match status.ok_or(Rejection::UnknownEvent)? {
-        EventStatus::Accepted { received_at } => StatusBody {
-            event_id,
-            project_id,
-            status: Status::Accepted,
-            received_at,
-            outcome: None,
-            failure: None,
+    let mut found = match status.ok_or(Rejection::UnknownEvent)? {
+        EventStatus::Accepted { received_at } => {
+            let body = StatusBody {
+                event_id,
+                project_id,
+                status: Status::Accepted,
+                received_at,
+                outcome: None,
+                failure: None,
+                report_gone: None,
+                late_attachments: Vec::new(),
+            };
+            Found { body, report: None }
+        }
+        EventStatus::Finished(outcome) if grant.reads_reports() => finished(app, outcome).await?,
+        EventStatus::Finished(outcome) => Found {
+            body: reason_alone(&outcome),
             report: None,
-            report_gone: None,
-            late_attachments: Vec::new(),
         },
-        EventStatus::Finished(outcome) => finished(app, outcome).await?,
         EventStatus::Deleted { deleted_at, .. } => {
             return Err(Rejection::DeletedEvent { deleted_at });
         }
     };
-    body.late_attachments = late(app, &body).await?;
-    Ok(body)
+    if grant.reads_reports() {
+        found.body.late_attachments = late(app, &found.body).await?;
+    }
+    Ok((found, reader))
 }
 
 async fn late(app: &App, body: &StatusBody) -> Result<Vec<ReportAttachment>, Rejection> {
@@ -120,46 +170,51 @@ async fn late(app: &App, body: &StatusBody) -> Result<Vec<ReportAttachment>, Rej
     Ok(files)
 }
 
-async fn finished(app: &App, outcome: Outcome) -> Result<StatusBody, Rejection> {
-    // A crash that failed has a report when its stored dump was processed again; its outcome stays as it was told.
-    let report = report(app, &outcome).await?;
+/// What a key that reads no reports learns.
+fn reason_alone(outcome: &Outcome) -> StatusBody {
     let (status, failure) = match &outcome.verdict {
         Verdict::Processed => (Status::Processed, None),
         Verdict::Failed(failure) => {
-            // INVARIANT: a failure is texts and numbers under text keys, which always make JSON.
-            let mut tagged = serde_json::to_value(failure).expect("failures encode");
             let fields = FailureFields {
                 reason: failure.reason().as_str(),
-                detail: tagged["detail"].take(),
+                detail: None,
             };
             (Status::Failed, Some(fields))
         }
     };
-    let report_gone = (outcome.had_report() && report.is_none()).then_some(REPORT_GONE);
-    Ok(StatusBody {
+    StatusBody {
         event_id: outcome.event_id,
         project_id: outcome.project_id,
         status,
         received_at: outcome.received_at,
+        outcome: None,
         failure,
-        outcome: Some(outcome),
-        report,
-        report_gone,
+        report_gone: None,
         late_attachments: Vec::new(),
-    })
+    }
+}
+
+async fn finished(app: &App, outcome: Outcome) -> Result<Found, Rejection> {
+    // A crash that failed has a report when its stored dump was processed again; its outcome stays as it was told.
+    let report = report(app, &outcome).await?;
+    let mut body = reason_alone(&outcome);
+    if let (Verdict::Failed(failure), Some(fields)) = (&outcome.verdict, &mut body.failure) {
+        // INVARIANT: a failure is texts and numbers under text keys, which always make JSON.
+        let mut tagged = serde_json::to_value(failure).expect("failures encode");
+        fields.detail = Some(tagged["detail"].take());
+    }
+    body.report_gone = (outcome.had_report() && report.is_none()).then_some(REPORT_GONE);
+    body.outcome = Some(outcome);
+    Ok(Found { body, report })
 }
 
 /// The stored report as it is. `None` when it was removed: that changes nothing about the outcome.
-async fn report(app: &App, outcome: &Outcome) -> Result<Option<Box<RawValue>>, Rejection> {
+async fn report(app: &App, outcome: &Outcome) -> Result<Option<StoredFile>, Rejection> {
     let folder = EventFolder {
         project_id: outcome.project_id,
         received_at: outcome.received_at,
         event_id: outcome.event_id,
     };
-    let report = app.services.storage.report(folder).await;
-    let report = report.map_err(|error| Rejection::StatusUnavailable(error.into()))?;
-    report
-        .map(|json| serde_json::from_slice(&json))
-        .transpose()
-        .map_err(|error| Rejection::StatusUnavailable(error.into()))
+    let report = app.services.storage.read(folder.report()).await;
+    report.map_err(|error| Rejection::StatusUnavailable(error.into()))
 }

@@ -40,9 +40,11 @@ async fn take(app: &App, visit: &mut Visit) -> Result<Response, Rejection> {
 
 /// By the key when there is one, else by the host that the client was told to send to.
 fn grant(app: &App, head: &Parts) -> Result<KeyGrant, KeyRefusal> {
-    let key = match query::value(&head.uri, KEY_PARAMETER) {
-        Some(key) => Some(Cow::Owned(key)),
-        None => sent_keys(&head.uri, &head.headers)?,
+    let sent = sent_keys(&head.uri, &head.headers)?;
+    let key = match (query::value(&head.uri, KEY_PARAMETER), sent) {
+        (Some(key), Some(other)) if key != other => return Err(KeyRefusal::Several),
+        (Some(key), _) => Some(Cow::Owned(key)),
+        (None, sent) => sent,
     };
     match key {
         Some(key) => app.keys.check_anywhere(&key),

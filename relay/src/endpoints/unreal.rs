@@ -9,6 +9,7 @@ use shared::metrics::Endpoint;
 
 use super::minidump::{accepted, upload_of};
 use crate::app::App;
+use crate::auth::{KeyRefusal, sent_keys};
 use crate::error::Rejection;
 use crate::query;
 use crate::receive::Format;
@@ -35,6 +36,10 @@ async fn take(
     key: &str,
 ) -> Result<Response, Rejection> {
     let project: ProjectId = project.parse()?;
+    let sent = sent_keys(&visit.head.uri, &visit.head.headers)?;
+    if sent.is_some_and(|sent| sent != key) {
+        return Err(KeyRefusal::Several.into());
+    }
     let grant = visit.admit(app.keys.check(project, key)?)?.into();
     let told = Told {
         unreal_user: query::value(&visit.head.uri, USER_PARAMETER),

@@ -11,7 +11,7 @@ use super::*;
 use crate::admission::Slots;
 use crate::key_ring::KeyRing;
 use crate::receive::{Delivered, Format, Intake, Taken};
-use crate::resumable::Uploads;
+use crate::resumable::{ResumableBounds, Uploads};
 use crate::seal::{Sender, Told};
 
 const KEY: &str = "abc";
@@ -52,7 +52,11 @@ impl Rig {
                 Slots::new(8),
                 16 << 20,
                 metrics,
-                Uploads::new(services.storage.clone()),
+                Uploads::new(
+                    services.storage.clone(),
+                    ResumableBounds::of(&config, 64),
+                    metrics,
+                ),
             ),
             ring: KeyRing::new(&config.projects),
             dedupe: Dedupe::new(config.dedupe.window.get()),

@@ -12,6 +12,7 @@ use super::{Pieces, first_piece, read_file, read_form};
 use crate::container::{self, Container};
 use crate::decode::WideDecoders;
 use crate::error::Rejection;
+use crate::inflation::Inflation;
 use crate::limits::{UNWRAPPED_PIECE_BYTES, WRAPPINGS_MAX};
 use crate::multipart::Parser;
 use crate::upload::{File, FileHead, Role, UploadBuilder};
@@ -31,6 +32,7 @@ enum Wrapping {
 pub(crate) async fn unwrap(
     upload: &mut UploadBuilder,
     unwrappers: &WideDecoders,
+    inflation: Inflation,
 ) -> Result<Vec<String>, Rejection> {
     let mut warnings = Vec::new();
     for _ in 0..WRAPPINGS_MAX {
@@ -44,7 +46,9 @@ pub(crate) async fn unwrap(
         let (file, content) = upload.take_file(at).await?;
         warnings.extend(match wrapping {
             Wrapping::Form(parser) => read_nested(content, *parser, upload).await?,
-            Wrapping::Container(container) => inflate(file, container, content, upload).await?,
+            Wrapping::Container(container) => {
+                inflate(file, container, content, inflation, upload).await?
+            }
         });
     }
     Ok(warnings)
@@ -87,8 +91,10 @@ async fn inflate(
     file: File,
     container: Container,
     content: Content,
+    inflation: Inflation,
     upload: &mut UploadBuilder,
 ) -> Result<Vec<String>, Rejection> {
+    let encoded = content.len();
     let opened = tokio::task::spawn_blocking(move || container::open(container, content)).await;
     let reader = opened.map_err(|_| Rejection::Stopping)??;
     let name = file.head.name.as_deref();
@@ -96,7 +102,10 @@ async fn inflate(
         name: name.map(|name| container::stem(name, container).to_owned()),
         ..file.head
     };
-    let mut pieces = Unwrapped::new(reader, Some(container));
+    let mut pieces = Unwrapped {
+        bound: Some((inflation, encoded)),
+        ..Unwrapped::new(reader, Some(container))
+    };
     let start = first_piece(&mut pieces).await?;
     read_file(&mut pieces, start, head, upload).await?;
     Ok(Vec::new())
@@ -108,6 +117,9 @@ struct Unwrapped {
     reader: Option<Box<dyn Read + Send>>,
     /// What its errors are about.
     container: Option<Container>,
+    /// Of what is decompressed: how much it may become, and of how many bytes.
+    bound: Option<(Inflation, u64)>,
+    decoded: u64,
 }
 
 impl Unwrapped {
@@ -115,6 +127,8 @@ impl Unwrapped {
         Self {
             reader: Some(reader),
             container,
+            bound: None,
+            decoded: 0,
         }
     }
 }
@@ -138,6 +152,10 @@ impl Pieces for Unwrapped {
         })?;
         if piece.is_empty() {
             return Ok(None);
+        }
+        self.decoded += piece.len() as u64;
+        if let Some((inflation, encoded)) = self.bound {
+            inflation.check(encoded, self.decoded)?;
         }
         self.reader = Some(reader);
         Ok(Some(piece.into()))

@@ -14,6 +14,7 @@ use shared::storage::Storage;
 use tokio::io::AsyncReadExt;
 
 use super::*;
+use crate::resumable::ResumableBounds;
 
 const MULTIPART: &str = "multipart/form-data; boundary=-bnd";
 
@@ -68,7 +69,11 @@ impl Given {
         let storage = Storage::open(&config, Readiness::default()).now_or_never();
         let storage = storage.expect("a directory is there at once");
         let storage = storage.expect("a storage");
-        let uploads = Uploads::new(storage);
+        let uploads = Uploads::new(
+            storage,
+            ResumableBounds::of(&config, 64),
+            &Metrics::default(),
+        );
         let intake = Intake::new(
             self.limits,
             Slots::new(8),
@@ -402,7 +407,14 @@ fn read_to_failure(
     runtime.expect("a runtime").block_on(async {
         let counters = BodyCounters::new(&Metrics::default());
         let frames = Frames::new(&mut body, ByteSize::mib(1), counters.encoded, Slots::new(8));
-        let reader = BodyReader::new(frames, Encoding::Identity, None, counters.decoded).await;
+        let reader = BodyReader::new(
+            frames,
+            Encoding::Identity,
+            None,
+            counters.decoded,
+            Inflation::times(200),
+        )
+        .await;
         let mut reader = reader.expect("begun");
         loop {
             match reader.next().await {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use super::{
-    ByteSize, ChunkConfig, Config, KeepConfig, KeyConfig, ProjectConfig, RedisConfig, Secret, Span,
-    StorageConfig,
+    ByteSize, ChunkConfig, Config, KeepConfig, KeyConfig, ProjectConfig, ProjectLimits,
+    RedisConfig, Secret, Span, StorageConfig, toml_error,
 };
 use crate::id::{ProjectId, PublicKey};
 use crate::quota::Quotas;
@@ -47,12 +47,12 @@ pub enum ConfigError {
         error: std::io::Error,
     },
     /// The file is not TOML.
-    #[error("{path}: {error}")]
+    #[error("{path}: {problem}")]
     NotToml {
         /// The file.
         path: PathBuf,
-        /// Where and what.
-        error: Box<toml::de::Error>,
+        /// Where and what, without the line.
+        problem: String,
     },
     /// A value is not of its key's kind.
     #[error("{0}")]
@@ -70,10 +70,11 @@ pub fn load(
     path: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    let mut table = match path {
-        Some(path) => read_file(path)?,
-        None => Table::new(),
-    };
+    let text = path.map(read_file).transpose()?.unwrap_or_default();
+    let mut table: Table = text.parse().map_err(|error| ConfigError::NotToml {
+        path: path.unwrap_or(Path::new("")).to_owned(),
+        problem: toml_error::not_toml(&error, &text),
+    })?;
     let known = known_keys();
     let mut problems = unknown_keys(&table, &known);
     for (name, text) in environment {
@@ -95,18 +96,14 @@ pub fn load(
     if !problems.is_empty() {
         return Err(ConfigError::Invalid(problems));
     }
-    Config::deserialize(table)
-        .map_err(|error| ConfigError::WrongValue(error.to_string().trim_end().to_owned()))
+    let config = Config::deserialize(table);
+    config.map_err(|error| ConfigError::WrongValue(toml_error::wrong_value(&error, &text)))
 }
 
-fn read_file(path: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+fn read_file(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
         path: path.to_owned(),
         error,
-    })?;
-    toml::from_str(&text).map_err(|error| ConfigError::NotToml {
-        path: path.to_owned(),
-        error: Box::new(error),
     })
 }
 
@@ -125,6 +122,7 @@ fn known_keys() -> Table {
         ..Config::default()
     };
     config.admin.token = Some(secret());
+    config.spool.resumable_max_bytes = Some(ByteSize::bytes(0));
     config.kafka.brokers = Some(String::new());
     config.kafka.chunk = ChunkConfig {
         max_bytes: Some(ByteSize::bytes(0)),
@@ -151,6 +149,7 @@ fn known_project() -> Table {
     };
     let project = ProjectConfig {
         keys: vec![key],
+        limits: ProjectLimits { inflation: Some(1) },
         minidump_max: Some(size),
         hosts: vec![String::new()],
         keep: Some(known_keep()),
@@ -364,7 +363,7 @@ mod tests {
         assert_eq!(config.relay.listen.port(), 4000);
         assert_eq!(config.relay.ack_deadline, crate::config::Span::secs(7));
         assert_eq!(config.kafka.brokers.as_deref(), Some("127.0.0.1:9092"));
-        assert_eq!(config.kafka.options["linger.ms"], "1");
+        assert_eq!(config.kafka.options.get("linger.ms"), Some("1"));
         assert_eq!(config.limits.attachments, 3);
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(config.projects[0].id.get(), 4);

@@ -1,25 +1,33 @@
 //! The configuration: defaults < file < environment, checked before anything listens.
 
+mod admin;
 mod envelope;
+mod kafka_options;
 mod load;
 mod privacy;
 mod project;
+mod secret_url;
 mod storage;
+mod toml_error;
 mod units;
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use admin::AdminConfig;
 pub use envelope::{EnvelopeConfig, OtherItems};
+pub use kafka_options::KafkaOptions;
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, load};
 pub use privacy::{Keep, KeepMinidump, PrivacyConfig};
-pub use project::{KeyConfig, ProjectConfig};
+pub use project::{KeyConfig, ProjectConfig, ProjectLimits};
 pub use storage::{KeepConfig, StorageConfig};
 pub use units::{ByteSize, Secret, Span};
+
+/// So many bytes every body may become, however small it came.
+pub const INFLATION_FREE_BYTES: ByteSize = ByteSize::mib(10);
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -67,16 +75,6 @@ pub struct RelayConfig {
     pub max_inflight_bytes: ByteSize,
 }
 
-/// `[admin]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AdminConfig {
-    /// Where health, readiness and metrics are served.
-    pub listen: SocketAddr,
-    /// Who has it may ask from elsewhere than this machine.
-    pub token: Option<Secret>,
-}
-
 /// `[data]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -93,6 +91,17 @@ pub struct SpoolConfig {
     pub max_bytes: ByteSize,
     /// Its volume always keeps this much free.
     pub min_free_bytes: ByteSize,
+    /// The part of it that files may take which come before their crash (TUS); none: a quarter.
+    pub resumable_max_bytes: Option<ByteSize>,
+}
+
+impl SpoolConfig {
+    /// The part of the spool that files may take which come before their crash.
+    #[must_use]
+    pub fn resumable_max(&self) -> ByteSize {
+        let quarter = ByteSize::bytes(self.max_bytes.get() / 4);
+        self.resumable_max_bytes.unwrap_or(quarter)
+    }
 }
 
 /// `[kafka]`
@@ -104,8 +113,7 @@ pub struct KafkaConfig {
     /// The processors' consumer group.
     pub group: String,
     /// librdkafka settings, for security and tuning. Those that keep the promise cannot be set here.
-    #[serde(deserialize_with = "load::option_texts")]
-    pub options: BTreeMap<String, String>,
+    pub options: KafkaOptions,
     /// Topic names.
     pub topics: TopicNames,
     /// Chunk size.
@@ -154,6 +162,8 @@ pub struct UploadLimits {
     pub attachments: u32,
     /// All form fields together.
     pub form: ByteSize,
+    /// What compressed bytes may become, as a multiple of them, beyond the first [`INFLATION_FREE_BYTES`] that every body may.
+    pub inflation: u32,
 }
 
 /// `[dedupe]`
@@ -282,15 +292,6 @@ impl Default for RelayConfig {
     }
 }
 
-impl Default for AdminConfig {
-    fn default() -> Self {
-        Self {
-            listen: (Ipv4Addr::LOCALHOST, 3001).into(),
-            token: None,
-        }
-    }
-}
-
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
@@ -304,6 +305,7 @@ impl Default for SpoolConfig {
         Self {
             max_bytes: ByteSize::mib(10 << 10),
             min_free_bytes: ByteSize::mib(1 << 10),
+            resumable_max_bytes: None,
         }
     }
 }
@@ -313,7 +315,7 @@ impl Default for KafkaConfig {
         Self {
             brokers: None,
             group: "crashferry".into(),
-            options: BTreeMap::new(),
+            options: KafkaOptions::default(),
             topics: TopicNames::default(),
             chunk: ChunkConfig::default(),
         }
@@ -338,6 +340,7 @@ impl Default for UploadLimits {
             attachment: ByteSize::mib(200),
             attachments: 30,
             form: ByteSize::mib(1),
+            inflation: 200,
         }
     }
 }
@@ -440,6 +443,19 @@ impl Config {
             "limits.attachments: expected at least 1, found 0".into(),
         );
         expect(
+            limits.inflation > 0,
+            "limits.inflation: expected at least 1, found 0".into(),
+        );
+        if let Some(resumable) = self.spool.resumable_max_bytes {
+            expect(
+                resumable <= self.spool.max_bytes,
+                format!(
+                    "spool.resumable_max_bytes: expected at most spool.max_bytes ({}), found {resumable}",
+                    self.spool.max_bytes
+                ),
+            );
+        }
+        expect(
             self.spool.max_bytes >= limits.upload,
             format!(
                 "spool.max_bytes: expected at least limits.upload ({}), found {}",
@@ -455,13 +471,14 @@ impl Config {
         );
         for key in load::PROMISE_OPTIONS {
             expect(
-                !self.kafka.options.contains_key(*key),
+                !self.kafka.options.contains(key),
                 format!(
                     "kafka.options: {key:?} keeps the promise that a 200 is durable and cannot be set"
                 ),
             );
         }
         problems.extend(self.processor.problems(limits));
+        problems.extend(self.admin.problems());
         problems.extend(crate::storage::Place::of(self).err());
         problems.extend(self.storage.keep.problem("storage.keep"));
         problems.extend(project::problems(&self.projects, limits));

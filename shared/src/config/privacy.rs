@@ -14,6 +14,9 @@ pub struct PrivacyConfig {
     pub client_address: Keep,
     /// The raw dump, which holds the memory of the program.
     pub minidump: KeepMinidump,
+    /// Whether a client key reads the report of an event. A client key is in every program that sends crashes: it is
+    /// public. Without this it reads the status and a failure's reason.
+    pub public_report: bool,
 }
 
 /// Whether something is kept.
@@ -45,6 +48,7 @@ impl Default for PrivacyConfig {
             home_paths: Keep::Keep,
             client_address: Keep::Keep,
             minidump: KeepMinidump::Always,
+            public_report: false,
         }
     }
 }

@@ -18,6 +18,9 @@ pub struct ProjectConfig {
     pub id: ProjectId,
     /// Who may send to it.
     pub keys: Vec<KeyConfig>,
+    /// Bounds of its uploads, in place of those for everyone.
+    #[serde(default)]
+    pub limits: ProjectLimits,
     /// The largest minidump it takes; none: `limits.attachment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minidump_max: Option<ByteSize>,
@@ -32,6 +35,15 @@ pub struct ProjectConfig {
     pub keep: Option<KeepConfig>,
 }
 
+/// `[projects.limits]`: what is not set is as for everyone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProjectLimits {
+    /// As [`UploadLimits::inflation`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inflation: Option<u32>,
+}
+
 impl ProjectConfig {
     /// A project with these keys and nothing else set.
     #[must_use]
@@ -39,6 +51,7 @@ impl ProjectConfig {
         Self {
             id,
             keys: keys.into_iter().map(KeyConfig::from).collect(),
+            limits: ProjectLimits::default(),
             minidump_max: None,
             hosts: Vec::new(),
             privacy: PrivacyConfig::default(),
@@ -154,6 +167,11 @@ pub(super) fn problems(projects: &[ProjectConfig], limits: &UploadLimits) -> Vec
             problems.push(format!(
                 "projects.minidump_max: expected 1B to limits.attachment ({}), found {max}",
                 limits.attachment
+            ));
+        }
+        if project.limits.inflation == Some(0) {
+            problems.push(format!(
+                "projects.limits.inflation: expected at least 1, found 0 in project {id}"
             ));
         }
         problems.extend(project.keep.and_then(|keep| keep.problem("projects.keep")));

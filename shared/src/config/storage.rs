@@ -4,19 +4,34 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{ByteSize, Secret, Span, load};
+use super::{ByteSize, Secret, Span, load, secret_url};
 
 /// `[storage]`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StorageConfig {
     /// A directory or the URL of a bucket; none: `data.dir/storage`.
+    #[serde(serialize_with = "secret_url::serialize")]
     pub url: Option<String>,
     /// object_store's settings for the bucket, by its own names. They are shown to nobody.
     #[serde(deserialize_with = "option_secrets")]
     pub options: BTreeMap<String, Secret>,
+    /// A directory's volume always keeps this much free: what would go below it waits.
+    pub min_free_bytes: ByteSize,
     /// How long events are kept.
     pub keep: KeepConfig,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            options: BTreeMap::new(),
+            // Less than the spool's: on one volume, uploads are refused before what was accepted has no room.
+            min_free_bytes: ByteSize::mib(512),
+            keep: KeepConfig::default(),
+        }
+    }
 }
 
 /// `[storage.keep]` and `[[projects]] keep`: an event goes when it is older, or the oldest of more, than this.

@@ -171,6 +171,9 @@ impl<'de> Deserialize<'de> for Span {
 pub struct Secret(String);
 
 impl Secret {
+    /// What is shown instead.
+    pub const SHOWN: &str = "[redacted]";
+
     /// A value that will not show.
     #[must_use]
     pub const fn new(value: String) -> Self {
@@ -186,13 +189,13 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
+        f.write_str(Self::SHOWN)
     }
 }
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("[redacted]")
+        serializer.serialize_str(Self::SHOWN)
     }
 }
 

@@ -57,7 +57,9 @@ impl Admin {
         let client = settings::admin(config).create();
         client
             .map(|client| Self(Arc::new(client)))
-            .map_err(|error| KafkaError::from_client("making an admin client", &error))
+            .map_err(|error| {
+                KafkaError::from_settings("making an admin client", &error, &config.options)
+            })
     }
 
     /// What the cluster says of a topic. The settings are those of the broker that answers: where brokers differ, the

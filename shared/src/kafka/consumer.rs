@@ -170,7 +170,9 @@ impl RecordConsumer {
                 client.subscribe(&[&topic])?;
                 Ok(Arc::new(client))
             });
-        let client = made.map_err(|error| KafkaError::from_client("making a consumer", &error))?;
+        let client = made.map_err(|error| {
+            KafkaError::from_settings("making a consumer", &error, &config.options)
+        })?;
         let poller = Poller {
             client: Arc::clone(&client),
             topic: topic.clone(),

@@ -2,6 +2,8 @@
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
+use crate::config::KafkaOptions;
+
 /// What went wrong when talking to Kafka, by what is to be done about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KafkaError {
@@ -49,6 +51,25 @@ pub enum RefusedRecord {
 }
 
 impl KafkaError {
+    /// As [`KafkaError::from_client`], for a client that could not be made: librdkafka quotes the setting it refuses.
+    pub(super) fn from_settings(
+        doing: &'static str,
+        error: &ClientError,
+        options: &KafkaOptions,
+    ) -> Self {
+        match Self::from_client(doing, error) {
+            Self::Misconfigured { doing, error } => Self::Misconfigured {
+                doing,
+                error: options.redact(&error),
+            },
+            Self::Unavailable { doing, error } => Self::Unavailable {
+                doing,
+                error: options.redact(&error),
+            },
+            told @ Self::NoTopic { .. } => told,
+        }
+    }
+
     /// Sorts what a client call returned.
     pub(super) fn from_client(doing: &'static str, error: &ClientError) -> Self {
         let text = error.to_string();

@@ -323,7 +323,9 @@ impl Generation {
             .create_with_context(Reports {
                 watch: Arc::clone(watch),
             })
-            .map_err(|error| KafkaError::from_client("making a producer", &error))?;
+            .map_err(|error| {
+                KafkaError::from_settings("making a producer", &error, &config.options)
+            })?;
         let generation = Arc::new(Self {
             client,
             bounds,

@@ -65,7 +65,9 @@ impl TopicReader {
         let told = Told(ErrorLog::new("reader"));
         let client: BaseConsumer<Told> = settings::reader(config)
             .create_with_context(told)
-            .map_err(|error| KafkaError::from_client("making a reader", &error))?;
+            .map_err(|error| {
+                KafkaError::from_settings("making a reader", &error, &config.options)
+            })?;
         let metadata = client
             .fetch_metadata(Some(topic), ADMIN_REQUEST_TIMEOUT)
             .map_err(|error| KafkaError::from_client("reading metadata", &error))?;

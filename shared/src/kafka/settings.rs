@@ -29,7 +29,7 @@ fn client(config: &KafkaConfig, role: &str) -> ClientConfig {
         .set("broker.address.ttl", "5000")
         // A connection on which nothing is answered is given up, and another one is tried.
         .set("socket.timeout.ms", "20000");
-    for (name, value) in &config.options {
+    for (name, value) in config.options.exposed() {
         settings.set(name, value);
     }
     settings
@@ -66,7 +66,7 @@ pub(super) fn producer(config: &KafkaConfig, bounds: ProducerBounds, role: &str)
         ("linger.ms", LINGER_MS),
         (IN_FLIGHT_REQUESTS, IN_FLIGHT_REQUESTS_MAX),
     ] {
-        if !config.options.contains_key(name) {
+        if !config.options.contains(name) {
             settings.set(name, value);
         }
     }
@@ -90,7 +90,7 @@ pub(super) fn transactional_producer(
 /// A consumer that commits what it is told and skips nothing by itself.
 pub(super) fn consumer(config: &KafkaConfig, instance: Option<&str>) -> ClientConfig {
     let mut settings = client(config, "processor");
-    if !config.options.contains_key("session.timeout.ms") {
+    if !config.options.contains("session.timeout.ms") {
         settings.set("session.timeout.ms", "15000");
     }
     settings

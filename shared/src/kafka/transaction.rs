@@ -204,7 +204,10 @@ impl TransactionalProducer {
                 refusal: Mutex::new(None),
                 errors: Arc::clone(&self.errors),
             })
-            .map_err(|error| KafkaError::from_client("making a transactional producer", &error))
+            .map_err(|error| {
+                let doing = "making a transactional producer";
+                KafkaError::from_settings(doing, &error, &self.config.options)
+            })
     }
 
     /// The client cannot go on; the next one settles what it leaves open.

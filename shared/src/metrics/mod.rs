@@ -81,6 +81,16 @@ metric_set! {
     connections_closed: Family<ClosedLabels, Counter> = Family::default();
     "Memory that uploads under way may fill, out of relay.max_inflight_bytes"
     upload_memory_bytes: Gauge = Gauge::default();
+    "Unfinished files that come before their crash (TUS)"
+    resumable_files: Gauge = Gauge::default();
+    "Bytes of those files in the spool"
+    resumable_bytes: Gauge = Gauge::default();
+    "The bound of their bytes, spool.resumable_max_bytes"
+    resumable_max_bytes: Gauge = Gauge::default();
+    "Reports being read back by clients"
+    report_readers: Gauge = Gauge::default();
+    "The bound of reports being read back at once"
+    report_readers_max: Gauge = Gauge::default();
     "From an upload's request head to its answer"
     upload_duration_seconds: Histogram = seconds();
     "From producing a record to its delivery report"

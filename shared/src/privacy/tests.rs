@@ -9,6 +9,7 @@ const ALL: PrivacyConfig = PrivacyConfig {
     home_paths: Keep::Drop,
     client_address: Keep::Drop,
     minidump: KeepMinidump::Never,
+    public_report: false,
 };
 
 fn payload(event: Value) -> EventPayload {

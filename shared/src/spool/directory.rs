@@ -234,6 +234,12 @@ impl SpoolDirectory {
         self.0.space.check(bytes)
     }
 
+    /// Bytes that could still be promised.
+    #[must_use]
+    pub fn room_bytes(&self) -> u64 {
+        self.0.space.room_bytes()
+    }
+
     pub(super) fn ready(&self) -> &Path {
         &self.0.ready
     }

@@ -83,6 +83,17 @@ impl Space {
         Ok(())
     }
 
+    /// Bytes that could still be promised.
+    pub(super) fn room_bytes(&self) -> u64 {
+        if self.distrust.get().is_some() {
+            return 0;
+        }
+        let by_bound = self.bytes_max.saturating_sub(self.used_bytes());
+        let promised = self.promised.load(Ordering::Relaxed);
+        let free = self.free_bytes().unwrap_or_default();
+        by_bound.min(free.saturating_sub(promised.saturating_add(self.free_bytes_min)))
+    }
+
     /// What was promised to be on the disk may not be: nothing is promised any more until a restart. Linux forgets which
     /// pages it could not write, so that a later sync that succeeds means nothing.
     pub(super) fn distrust(&self, why: &SpoolError) {
@@ -176,6 +187,7 @@ mod tests {
         let config = SpoolConfig {
             max_bytes: ByteSize::bytes(max),
             min_free_bytes: ByteSize::bytes(0),
+            resumable_max_bytes: None,
         };
         Arc::new(Space::new(&config, std::env::temp_dir(), 0))
     }
@@ -206,6 +218,7 @@ mod tests {
         let config = SpoolConfig {
             max_bytes: ByteSize::bytes(u64::MAX),
             min_free_bytes: ByteSize::bytes(0),
+            resumable_max_bytes: None,
         };
         let space = Space::new(&config, std::env::temp_dir(), 0);
         space.check(1).expect("there is a free byte");

@@ -3,7 +3,7 @@
 use super::{State, StateError};
 use crate::id::PublicKey;
 use crate::metrics::StateOperation;
-use crate::quota::{Charge, Exceeded, QuotaUse, Quotas};
+use crate::quota::{Charge, Demand, Exceeded, QuotaUse, Quotas};
 
 /// Whether an upload is within its key's quotas.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,7 +15,7 @@ pub enum QuotaVerdict {
 }
 
 impl State {
-    /// Takes an upload of `bytes` from all of the key's limits, or from none, in the windows of the store's clock. Answers
+    /// Takes `demand` from all of the key's limits, or from none, in the windows of the store's clock. Answers
     /// within [`crate::limits::STATE_SOON_TIMEOUT`].
     ///
     /// # Errors
@@ -24,9 +24,9 @@ impl State {
         &self,
         key: &PublicKey,
         quotas: &Quotas,
-        bytes: u64,
+        demand: Demand,
     ) -> Result<QuotaVerdict, StateError> {
-        let taken = self.0.store.take_quota(key, quotas, bytes);
+        let taken = self.0.store.take_quota(key, quotas, demand);
         self.soon(StateOperation::Quota, taken).await
     }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::id::{EventId, ProjectId, PublicKey};
 use crate::ledger::Ledger;
 use crate::outcome::Outcome;
-use crate::quota::{Charge, QuotaUse, Quotas};
+use crate::quota::{Charge, Demand, QuotaUse, Quotas};
 
 /// The two implementations.
 #[derive(Clone, Debug)]
@@ -97,9 +97,9 @@ impl Store {
         &self,
         key: &PublicKey,
         quotas: &Quotas,
-        bytes: u64,
+        demand: Demand,
     ) -> Result<QuotaVerdict, StateError> {
-        on_store!(self, take_quota(key, quotas, bytes))
+        on_store!(self, take_quota(key, quotas, demand))
     }
 
     pub(super) async fn charge_quota(

@@ -84,11 +84,24 @@ impl Storage {
         }
     }
 
-    /// Looks at a bucket that nobody has asked anything for a while, until `stop`. What a directory can do shows when it
-    /// is used.
+    /// Looks at a bucket that nobody has asked anything for a while, or at the free space of a directory's volume, until
+    /// `stop`.
     pub async fn watch(&self, stop: CancellationToken) {
-        if self.bucket.is_none() {
-            return stop.cancelled().await;
+        if let Some(room) = &self.room {
+            let looking = async {
+                let mut full = false;
+                loop {
+                    let checked = room.check(0);
+                    // What else failed stays shown until a file is stored.
+                    if checked.is_err() || full {
+                        self.health.note(&checked);
+                    }
+                    full = checked.is_err();
+                    tokio::time::sleep(limits::STORAGE_ROOM_INTERVAL).await;
+                }
+            };
+            stop.run_until_cancelled(looking).await;
+            return;
         }
         let looking = async {
             loop {

@@ -6,6 +6,7 @@ mod health;
 mod options;
 mod path;
 mod place;
+mod room;
 
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,8 @@ pub(crate) use self::place::Place;
 
 use self::health::Health;
 use self::path::{LATE, UPLOADS};
-use crate::config::Config;
+use self::room::Room;
+use crate::config::{ByteSize, Config};
 use crate::content::Content;
 use crate::limits;
 use crate::readiness::Readiness;
@@ -42,6 +44,16 @@ pub enum StorageError {
     /// It does not take or give files now: try again.
     #[error("the storage is away: {0}")]
     Away(String),
+    /// It takes nothing that would leave less than `storage.min_free_bytes`: try again when there is more room.
+    #[error(
+        "expected storage.min_free_bytes {min} to stay free on the storage's volume, found {free} bytes free"
+    )]
+    Full {
+        /// Bytes free.
+        free: u64,
+        /// The bound.
+        min: ByteSize,
+    },
     /// The content to store cannot be read.
     #[error("expected readable content, found: {0}")]
     Content(std::io::Error),
@@ -74,6 +86,8 @@ pub struct Storage {
     bucket: Option<Url>,
     /// `None`: a bucket.
     directory: Option<Arc<Path>>,
+    /// `None`: a bucket, which says itself when it takes no more.
+    room: Option<Arc<Room>>,
     health: Arc<Health>,
 }
 
@@ -86,8 +100,16 @@ impl Storage {
     pub async fn open(config: &Config, readiness: Readiness) -> Result<Self, StorageError> {
         let place = Place::of(config).map_err(StorageError::Unusable)?;
         let store = place.open().map_err(StorageError::Unusable)?;
+        let room = match &place {
+            Place::Directory(directory) => {
+                let dir = Arc::from(directory.as_path());
+                Some(Arc::new(Room::new(dir, config.storage.min_free_bytes)))
+            }
+            Place::Bucket(_) => None,
+        };
         let storage = Self {
             store,
+            room,
             bucket: match &place {
                 Place::Directory(_) => None,
                 Place::Bucket(bucket) => Some(bucket.url().clone()),
@@ -102,15 +124,22 @@ impl Storage {
         Ok(storage)
     }
 
+    /// The directory it is in, when it is in none of the clouds.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+
     /// Stores `content` at `path`, replacing what is there. It appears whole and durable, or not at all.
     ///
     /// # Errors
-    /// [`StorageError::Away`]: try again. [`StorageError::Content`]: what was to be stored cannot be read.
+    /// [`StorageError::Away`], [`StorageError::Full`]: try again. [`StorageError::Content`]: what was to be stored cannot be read.
     pub async fn store(
         &self,
         path: StoragePath,
         content: &Content,
     ) -> Result<Stored, StorageError> {
+        self.check_room(content.len())?;
         let location = object_store::path::Path::from(path.as_str());
         let (first, mut sha256) = read(content, 0, Sha256::new()).await?;
         if content.len() <= limits::STORAGE_PIECE_BYTES as u64 {
@@ -147,6 +176,7 @@ impl Storage {
         if document.len() > limits::STORAGE_PIECE_BYTES {
             return self.store(path, &document.into()).await.map(drop);
         }
+        self.check_room(document.len() as u64)?;
         let location = object_store::path::Path::from(path.as_str());
         self.judge(self.store.put(&location, document.into()).await)
             .map(drop)
@@ -207,17 +237,52 @@ impl Storage {
         }))
     }
 
-    /// The files that came late to an event, in the order they came.
+    /// How long a file is; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`StorageError::Away`]
+    pub async fn bytes_of(&self, path: StoragePath) -> Result<Option<u64>, StorageError> {
+        let location = object_store::path::Path::from(path.as_str());
+        let found = self.store.head(&location).await;
+        if let Err(object_store::Error::NotFound { .. }) = found {
+            return Ok(None);
+        }
+        self.judge(found).map(|found| Some(found.size))
+    }
+
+    /// Removes a large file that waits for its crash; false when there is none.
+    ///
+    /// # Errors
+    /// [`StorageError::Away`]
+    pub async fn remove_upload(&self, path: StoragePath) -> Result<bool, StorageError> {
+        if self.bytes_of(path.clone()).await?.is_none() {
+            return Ok(false);
+        }
+        let location = object_store::path::Path::from(path.as_str());
+        let removed = self.store.delete(&location).await;
+        if let Err(object_store::Error::NotFound { .. }) = removed {
+            return Ok(false);
+        }
+        self.judge(removed).map(|()| true)
+    }
+
+    /// The lists of files that came late to an event, in the order they came: of very many, some.
     ///
     /// # Errors
     /// [`StorageError::Away`]
     pub async fn late_files(&self, folder: EventFolder) -> Result<Vec<Bytes>, StorageError> {
         let prefix = object_store::path::Path::from(folder.file(LATE).as_str());
-        let listed: Result<Vec<_>, _> = self.store.list(Some(&prefix)).try_collect().await;
-        let mut lists = self.judge(listed)?;
+        let listed = self.store.list(Some(&prefix));
+        let listed = listed.take(limits::LATE_LISTS_MAX).try_collect().await;
+        let mut lists: Vec<_> = self.judge(listed)?;
         lists.sort_by_key(|list| list.last_modified);
         let mut files = Vec::new();
+        let mut bytes = 0;
         for list in lists {
+            bytes += list.size;
+            if bytes > limits::LATE_LISTS_BYTES_MAX {
+                break;
+            }
             let found = match self.store.get(&list.location).await {
                 Ok(found) => found.bytes().await,
                 Err(error) => Err(error),
@@ -243,6 +308,18 @@ impl Storage {
             }
         }
         Ok(forgotten)
+    }
+
+    /// Whether the volume of a directory has room for `bytes` more; readiness hears of it when not.
+    fn check_room(&self, bytes: u64) -> Result<(), StorageError> {
+        let Some(room) = &self.room else {
+            return Ok(());
+        };
+        let checked = room.check(bytes);
+        if checked.is_err() {
+            self.health.note(&checked);
+        }
+        checked
     }
 
     /// Turns object_store's errors into ours, and tells readiness.

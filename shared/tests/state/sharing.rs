@@ -10,7 +10,7 @@ use shared::config::{ByteSize, Span};
 use shared::id::{EventId, ProjectId, PublicKey};
 use shared::metrics::Metrics;
 use shared::outcome::Verdict;
-use shared::quota::{Charge, QuotaLimit, QuotaUse, Quotas};
+use shared::quota::{Charge, Demand, QuotaLimit, QuotaUse, Quotas};
 use shared::readiness::{Need, Part, Readiness};
 use shared::repeat::{RepeatMark, RepeatMarks};
 use shared::state::{AcceptedNote, Claim, Claimed, KeyPut, KeyRecord, QuotaVerdict, State};
@@ -99,7 +99,11 @@ pub(crate) async fn of_many_at_once_exactly_as_many_pass_as_the_quota_says(store
     let mut takes = JoinSet::new();
     for _ in 0..50 {
         let state = store.state.clone();
-        takes.spawn(async move { state.take_quota(&key("a"), &quotas, 7).await });
+        takes.spawn(async move {
+            state
+                .take_quota(&key("a"), &quotas, Demand::upload(7))
+                .await
+        });
     }
     let verdicts = takes.join_all().await.into_iter();
     let passed = verdicts.filter_map(|verdict| granted(verdict.expect("answers")));
@@ -108,7 +112,10 @@ pub(crate) async fn of_many_at_once_exactly_as_many_pass_as_the_quota_says(store
     let used = store.state.quota_use(&names).await.expect("answers");
     assert_eq!((used[0].hour.uploads, used[0].hour.bytes), (20, 140));
     assert_eq!(used[1].hour.uploads, 0);
-    let other = store.state.take_quota(&key("b"), &quotas, 7).await;
+    let other = store
+        .state
+        .take_quota(&key("b"), &quotas, Demand::upload(7))
+        .await;
     assert!(
         granted(other.expect("answers")).is_some(),
         "each for itself"
@@ -124,7 +131,10 @@ pub(crate) async fn a_refusal_takes_nothing_and_says_how_long_to_wait(store: Sto
     };
     let key = key("a");
     let take = async |bytes| {
-        let verdict = store.state.take_quota(&key, &quotas, bytes).await;
+        let verdict = store
+            .state
+            .take_quota(&key, &quotas, Demand::upload(bytes))
+            .await;
         verdict.expect("answers")
     };
     let charge = granted(take(60).await).expect("room");
@@ -205,8 +215,11 @@ fn check_counting(store: &Store, runtime: &Runtime) {
             for step in steps {
                 match step {
                     Step::Take(bytes) => {
-                        let verdict = store.state.take_quota(&key, &quotas, bytes).await;
-                        let expected = model.take(&quotas, bytes, Timestamp::now());
+                        let verdict = store
+                            .state
+                            .take_quota(&key, &quotas, Demand::upload(bytes))
+                            .await;
+                        let expected = model.take(&quotas, Demand::upload(bytes), Timestamp::now());
                         match (verdict.expect("answers"), expected) {
                             (QuotaVerdict::Granted(charge), Ok(_)) => charges.push(charge),
                             (QuotaVerdict::Exceeded(told), Err(expected)) => {
@@ -479,7 +492,7 @@ async fn a_redis_that_hangs_is_not_waited_for_by_an_upload() {
     let claimed = state.claim_upload(&claim, LONG).await;
     assert!(claimed.is_err());
     let (key, quotas) = (key("a"), per_hour(1, 1));
-    let taken = state.take_quota(&key, &quotas, 1).await;
+    let taken = state.take_quota(&key, &quotas, Demand::upload(1)).await;
     assert!(taken.is_err());
     let chosen = state.claim_event_id(EventId::random(), blake3::hash(b"dump"));
     assert!(chosen.await.is_err());

@@ -1,7 +1,7 @@
 //! A stack before it starts: which services it uses, and its configuration.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
@@ -20,6 +20,7 @@ pub struct Plan {
     relay_variables: Vec<(String, String)>,
     descriptors: Option<u32>,
     hooked: bool,
+    program: Option<PathBuf>,
     two_relays: bool,
     processors: usize,
     /// Where what the stack stores can be looked at as files, when that is not below its own directory.
@@ -44,6 +45,7 @@ impl Plan {
             relay_variables: Vec::new(),
             descriptors: None,
             hooked: false,
+            program: None,
             two_relays: false,
             processors: 1,
             storage: None,
@@ -63,6 +65,7 @@ impl Plan {
             relay_variables: Vec::new(),
             descriptors: None,
             hooked: false,
+            program: None,
             two_relays: false,
             processors: 1,
             storage: None,
@@ -90,6 +93,12 @@ impl Plan {
     /// Every role runs the program whose parser processes obey hooks in a dump.
     pub fn hooked(mut self) -> Self {
         self.hooked = true;
+        self
+    }
+
+    /// Every role runs this program.
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
         self
     }
 
@@ -195,6 +204,9 @@ impl Plan {
         }
         for role in &mut stack.roles {
             role.descriptors = self.descriptors;
+            if let Some(program) = &self.program {
+                role.program = program.clone();
+            }
             if self.hooked {
                 role.program = environment::hooked_binary();
             }

@@ -73,6 +73,11 @@ impl Role {
         self.set_variable("CRASHFERRY__DATA__DIR", &data.display().to_string());
     }
 
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// The role's name.
     pub fn name(&self) -> &'static str {
         self.name

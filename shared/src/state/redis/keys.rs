@@ -7,7 +7,7 @@ use redis::{Cmd, Pipeline, RedisResult, ScriptInvocation};
 use super::Redis;
 use crate::id::PublicKey;
 use crate::limits;
-use crate::quota::{Charge, Exceeded, QuotaUse, Quotas, WindowUse};
+use crate::quota::{Charge, Demand, Exceeded, QuotaUse, Quotas, WindowUse};
 use crate::state::keys::PutMode;
 use crate::state::{KeyPut, KeyRecord, QuotaVerdict, StateError, stored};
 
@@ -48,10 +48,13 @@ impl Redis {
         &self,
         key: &PublicKey,
         quotas: &Quotas,
-        bytes: u64,
+        demand: Demand,
     ) -> Result<QuotaVerdict, StateError> {
         let mut take = self.scripts.quota.key(use_key(key));
-        take.arg(1).arg(bytes.min(COUNT_MAX)).arg("").arg("");
+        take.arg(demand.uploads.min(COUNT_MAX))
+            .arg(demand.bytes.min(COUNT_MAX))
+            .arg("")
+            .arg("");
         for (_, value) in quotas.values() {
             let value = value.map(|value| value.min(COUNT_MAX).to_string());
             take.arg(value.unwrap_or_default());
@@ -62,8 +65,8 @@ impl Redis {
             return Ok(QuotaVerdict::Granted(Charge {
                 minute: first,
                 hour: second,
-                uploads: 1,
-                bytes: bytes.min(COUNT_MAX).cast_signed(),
+                uploads: demand.uploads.min(COUNT_MAX).cast_signed(),
+                bytes: demand.bytes.min(COUNT_MAX).cast_signed(),
             }));
         }
         let limit = (first as usize).checked_sub(1);

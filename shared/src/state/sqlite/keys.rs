@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{Durability, JobError, Sqlite};
 use crate::id::PublicKey;
 use crate::limits;
-use crate::quota::{Charge, QuotaUse, Quotas, WindowUse};
+use crate::quota::{Charge, Demand, QuotaUse, Quotas, WindowUse};
 use crate::state::keys::PutMode;
 use crate::state::{KeyPut, KeyRecord, QuotaVerdict, StateError, stored};
 
@@ -52,12 +52,12 @@ impl Sqlite {
         &self,
         key: &PublicKey,
         quotas: &Quotas,
-        bytes: u64,
+        demand: Demand,
     ) -> Result<QuotaVerdict, StateError> {
         let (key, quotas) = (key.clone(), *quotas);
         self.run(Durability::Process, move |connection| {
             let mut used = read_use(connection, &key)?;
-            match used.take(&quotas, bytes, Timestamp::now()) {
+            match used.take(&quotas, demand, Timestamp::now()) {
                 Ok(charge) => {
                     write_use(connection, &key, &used)?;
                     Ok(QuotaVerdict::Granted(charge))

@@ -1,84 +1,56 @@
 //! The operators' listener: health, readiness, metrics, and a page that shows them.
 
-use std::net::SocketAddr;
+mod admit;
+mod connections;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{self, Next};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::middleware;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use shared::config::Secret;
+use shared::config::AdminConfig;
 use shared::metrics::{self, Metrics};
 use shared::readiness::PartSnapshot;
 use shared::services::Services;
-use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::output::counted;
 
-/// Serves operators on `listener` until `shutdown`. With a `token`, who has it may ask from anywhere; without one only
-/// this machine may.
-///
-/// # Errors
-/// What the listener says when it cannot go on.
+/// Serves operators on `listener` until `shutdown`. With a token, who has it may ask from anywhere; without one only this
+/// machine may.
 pub(crate) async fn serve(
     listener: TcpListener,
-    token: Option<Secret>,
+    config: AdminConfig,
     services: Services,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    let app = app(token, services).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+) {
+    connections::serve(listener, app(config, services), shutdown).await;
 }
 
-fn app(token: Option<Secret>, services: Services) -> Router {
+fn app(config: AdminConfig, services: Services) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(show_metrics))
-        .layer(middleware::from_fn_with_state(token, admit))
+        .layer(middleware::from_fn_with_state(config, admit::admit))
+        .layer(middleware::map_response(guard))
         .with_state(services)
 }
 
-/// Lets this machine in, and who has the token.
-async fn admit(
-    State(token): State<Option<Secret>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
-    next: Next,
-) -> Response {
-    // A listener for both families sees IPv4 peers as ::ffff:a.b.c.d.
-    if peer.ip().to_canonical().is_loopback() {
-        return next.run(request).await;
-    }
-    match token {
-        None => {
-            let remedy = "only this machine may ask: set admin.token and send it as `Authorization: Bearer TOKEN`\n";
-            (StatusCode::FORBIDDEN, remedy).into_response()
-        }
-        Some(token) if has(&token, request.headers()) => next.run(request).await,
-        Some(_) => {
-            let challenge = [(WWW_AUTHENTICATE, "Bearer")];
-            let remedy = "expected `Authorization: Bearer TOKEN` with the value of admin.token\n";
-            (StatusCode::UNAUTHORIZED, challenge, remedy).into_response()
-        }
-    }
-}
-
-fn has(token: &Secret, headers: &HeaderMap) -> bool {
-    let given = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.as_bytes().split_at_checked(7))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
-        .map(|(_, given)| given.trim_ascii());
-    given.is_some_and(|given| given.ct_eq(token.expose().as_bytes()).into())
+/// What no answer to an operator lacks: browsers guess no type, keep nothing and show it in no other page.
+async fn guard(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn readyz(State(services): State<Services>) -> Response {
@@ -88,7 +60,7 @@ async fn readyz(State(services): State<Services>) -> Response {
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (status, [(CACHE_CONTROL, "no-store")], Json(snapshot)).into_response()
+    (status, Json(snapshot)).into_response()
 }
 
 async fn show_metrics(State(services): State<Services>) -> Response {
@@ -175,7 +147,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use axum::extract::connect_info::MockConnectInfo;
     use shared::config::{self, Role};
@@ -190,7 +162,7 @@ mod tests {
 
     struct Admin {
         services: Services,
-        token: Option<Secret>,
+        config: AdminConfig,
         _dir: tempfile::TempDir,
     }
 
@@ -205,15 +177,21 @@ mod tests {
             let services = Services::open(&config, Role::Standalone).await;
             Self {
                 services: services.expect("services"),
-                token: config.admin.token,
+                config: config.admin,
                 _dir: dir,
             }
         }
 
         /// The status and body that a peer at `address` gets.
         async fn get(&self, path: &str, address: [u8; 4], header: &str) -> (u16, String) {
+            let header = format!("Host: localhost:3001\r\n{header}");
+            self.ask(path, address, &header).await
+        }
+
+        /// The same with these headers alone.
+        async fn ask(&self, path: &str, address: [u8; 4], header: &str) -> (u16, String) {
             let peer = SocketAddr::from((Ipv4Addr::from(address), 1000));
-            let app = app(self.token.clone(), self.services.clone()).layer(MockConnectInfo(peer));
+            let app = app(self.config.clone(), self.services.clone()).layer(MockConnectInfo(peer));
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
                 .await
                 .expect("a port");
@@ -300,6 +278,32 @@ mod tests {
                 "{given}"
             );
         }
-        assert_eq!(admin.get("/healthz", HERE, "").await.0, 200);
+        // A proxy on this machine is no operator.
+        assert_eq!(admin.get("/healthz", HERE, "").await.0, 401);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_sent_to_another_name_is_refused() {
+        let mut admin = Admin::new(Some("open sesame")).await;
+        admin.config.hosts = vec!["relay".into()];
+        let token = "Authorization: Bearer open sesame\r\n";
+        for (path, hosts, expected) in [
+            ("/healthz", "Host: relay:3001\r\n", 200),
+            ("/healthz", "Host: 127.0.0.1:3001\r\n", 200),
+            ("http://relay/healthz", "Host: relay\r\n", 200),
+            ("/healthz", "Host: evil.example\r\n", 421),
+            ("/healthz", "Host: 10.0.0.1:3001\r\n", 421),
+            ("/healthz", "", 421),
+            ("/healthz", "Host: \r\n", 421),
+            ("/healthz", "Host: relay\r\nHost: evil.example\r\n", 421),
+            ("/healthz", "Host: relay\r\nHost: relay\r\n", 421),
+            ("http://evil.example/healthz", "Host: relay\r\n", 421),
+        ] {
+            for address in [HERE, ELSEWHERE] {
+                let headers = format!("{hosts}{token}");
+                let (status, _) = admin.ask(path, address, &headers).await;
+                assert_eq!(status, expected, "{path} {hosts:?}");
+            }
+        }
     }
 }
