@@ -49,10 +49,16 @@ fn wrong_keys() -> Vec<Wrong> {
         query_only("NUL behind", format!("{KEY}%00")),
         query_only("NUL before", format!("%00{KEY}")),
         query_only("NUL and more behind", format!("{KEY}%00{OTHER_KEY}")),
-        query_only("encoded twice", format!("%25{:02x}{rest}", first.as_bytes()[0])),
+        query_only(
+            "encoded twice",
+            format!("%25{:02x}{rest}", first.as_bytes()[0]),
+        ),
         query_only("no UTF-8", format!("{KEY}%FF")),
         query_only("two different", format!("{KEY}&sentry_key={OTHER_KEY}")),
-        query_only("two different, the right one last", format!("{OTHER_KEY}&sentry_key={KEY}")),
+        query_only(
+            "two different, the right one last",
+            format!("{OTHER_KEY}&sentry_key={KEY}"),
+        ),
         query_only("a list", format!("{KEY},{OTHER_KEY}")),
         query_only("a look-alike", format!("{rest}%D0%B0")),
     ]
@@ -93,9 +99,24 @@ fn endpoints(id: &str, location: &str) -> Vec<Endpoint> {
         }),
     };
     vec![
-        post("minidump", "/api/1/minidump/".into(), Form::content_type(), form.clone()),
-        post("raw minidump", "/api/1/minidump/".into(), "application/octet-stream".into(), dump),
-        post("envelope", "/api/1/envelope/".into(), "application/x-sentry-envelope".into(), envelope),
+        post(
+            "minidump",
+            "/api/1/minidump/".into(),
+            Form::content_type(),
+            form.clone(),
+        ),
+        post(
+            "raw minidump",
+            "/api/1/minidump/".into(),
+            "application/octet-stream".into(),
+            dump,
+        ),
+        post(
+            "envelope",
+            "/api/1/envelope/".into(),
+            "application/x-sentry-envelope".into(),
+            envelope,
+        ),
         post("late files", attachments, Form::content_type(), late),
         Endpoint {
             what: "an event",
@@ -119,7 +140,12 @@ fn a_wrong_key_is_refused_in_every_place_at_every_endpoint() {
     let mut rows = 0;
     let mut refused = |what: String, answer: Response| {
         rows += 1;
-        assert!([401, 403].contains(&answer.status), "{what}: {} {}", answer.status, answer.text());
+        assert!(
+            [401, 403].contains(&answer.status),
+            "{what}: {} {}",
+            answer.status,
+            answer.text()
+        );
         assert!(!answer.text().contains(KEY), "{what}: {}", answer.text());
     };
     for endpoint in endpoints(&id, &location) {
@@ -143,7 +169,10 @@ fn a_wrong_key_is_refused_in_every_place_at_every_endpoint() {
             // A right one beside it makes it no better.
             let right = format!("sentry_key={KEY}");
             let answer = send(&right, Some(("X-Sentry-Auth", sentry)));
-            refused(format!("{what}, {} beside the right one", wrong.what), answer);
+            refused(
+                format!("{what}, {} beside the right one", wrong.what),
+                answer,
+            );
         }
         if endpoint.needs_key {
             for (how, query) in [
@@ -173,7 +202,9 @@ fn a_wrong_key_in_a_path_a_dsn_or_a_parameter_of_its_own_is_refused() {
     let form = Form::minidump(&dumps::unique()).finish();
     let mut rows = 0;
     for wrong in wrong_keys() {
-        let Some(key) = &wrong.in_header else { continue };
+        let Some(key) = &wrong.in_header else {
+            continue;
+        };
         let written = key.replace(' ', "%20").replace('\'', "%27");
         let unreal = Request::post(format!("/api/1/unreal/{written}/"), "x");
         let unreal = unreal.send(stack.listen());
@@ -187,7 +218,12 @@ fn a_wrong_key_in_a_path_a_dsn_or_a_parameter_of_its_own_is_refused() {
         };
         // A key alone says which project it is of: another project's is right there.
         if key != OTHER_KEY {
-            assert_eq!(submit(format!("key={written}")).status, 403, "{}", wrong.what);
+            assert_eq!(
+                submit(format!("key={written}")).status,
+                403,
+                "{}",
+                wrong.what
+            );
         }
         let both = submit(format!("key={KEY}&sentry_key={written}"));
         assert_eq!(both.status, 401, "{}", wrong.what);
@@ -195,7 +231,13 @@ fn a_wrong_key_in_a_path_a_dsn_or_a_parameter_of_its_own_is_refused() {
         let envelope = format!("{dsn}\n{{\"type\":\"event\"}}\n{{}}\n");
         let envelope = Request::post("/api/1/envelope/", envelope).send(stack.listen());
         let refused = [401, 403].contains(&envelope.status);
-        assert!(refused, "{}: {} {}", wrong.what, envelope.status, envelope.text());
+        assert!(
+            refused,
+            "{}: {} {}",
+            wrong.what,
+            envelope.status,
+            envelope.text()
+        );
         rows += 5;
     }
     for dsn in [
@@ -208,7 +250,11 @@ fn a_wrong_key_in_a_path_a_dsn_or_a_parameter_of_its_own_is_refused() {
         let header = serde_json::json!({ "dsn": dsn });
         let envelope = format!("{header}\n{{\"type\":\"event\"}}\n{{}}\n");
         let envelope = Request::post("/api/1/envelope/", envelope).send(stack.listen());
-        assert!([401, 403].contains(&envelope.status), "{dsn}: {}", envelope.text());
+        assert!(
+            [401, 403].contains(&envelope.status),
+            "{dsn}: {}",
+            envelope.text()
+        );
         rows += 1;
     }
     let nowhere = Request::post("/submit", form).header("Content-Type", &Form::content_type());
@@ -254,7 +300,10 @@ fn a_wrong_token_finds_no_upload() {
         }
     }
     assert_eq!(tus("HEAD", &location, "").send(stack.listen()).status, 200);
-    assert_eq!(tus("DELETE", &location, "").send(stack.listen()).status, 204);
+    assert_eq!(
+        tus("DELETE", &location, "").send(stack.listen()).status,
+        204
+    );
     assert_eq!(tus("HEAD", &location, "").send(stack.listen()).status, 404);
     stack.finish(0, 0);
 }

@@ -157,9 +157,12 @@ fn a_large_file_is_charged_as_it_comes_and_its_first_envelope_is_not_charged_for
     assert!((1_000_000..=1 << 20).contains(&used), "{used}");
     assert_eq!(bring(&stack, &location, first.len(), rest).status, 204);
     assert_eq!(used_bytes(&stack), dump.len() as u64);
-    let other = tus(Request::post(format!("/api/1/upload/?sentry_key={KEY}"), ""))
-        .header("Upload-Length", "1000000")
-        .send(stack.listen());
+    let other = tus(Request::post(
+        format!("/api/1/upload/?sentry_key={KEY}"),
+        "",
+    ))
+    .header("Upload-Length", "1000000")
+    .send(stack.listen());
     let other = other.header("location").expect("announced is not sent");
     let over = bring(&stack, other, 0, &vec![b'x'; 1_000_000]);
     assert_eq!(over.status, 429, "{}", over.text());
@@ -180,7 +183,12 @@ fn a_large_file_is_charged_as_it_comes_and_its_first_envelope_is_not_charged_for
     assert_eq!(first.status, 200, "{}", first.text());
     assert!(used_bytes(&stack) < dump.len() as u64 + 10_000);
     let second = refer("a@2");
-    assert_eq!(second.status, 429, "a second upload of the same bytes: {}", second.text());
+    assert_eq!(
+        second.status,
+        429,
+        "a second upload of the same bytes: {}",
+        second.text()
+    );
     stack.finish(1, 0);
 }
 
@@ -213,7 +221,8 @@ fn early_in_an_hour() {
 }
 
 fn used_bytes(stack: &Stack) -> u64 {
-    let keys: Value = serde_json::from_str(&stack.command(&["keys", "list", "--json"])).expect("JSON");
+    let keys: Value =
+        serde_json::from_str(&stack.command(&["keys", "list", "--json"])).expect("JSON");
     let keys = keys.as_array().expect("a list");
     let key = keys.iter().find(|key| key["key"] == KEY);
     let used = &key.expect("it is listed")["used"]["bytes_this_hour"];

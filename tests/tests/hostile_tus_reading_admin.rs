@@ -22,7 +22,12 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Lets the crowd do its worst, and insists that nobody else feels it.
-fn besiege(stack: &mut Stack, address: &str, what: &str, attack: impl Fn(usize) -> Attack) -> Swarm {
+fn besiege(
+    stack: &mut Stack,
+    address: &str,
+    what: &str,
+    attack: impl Fn(usize) -> Attack,
+) -> Swarm {
     let bystanders = Bystanders::start(stack);
     let swarm = Swarm::start(address, CROWD, attack);
     wait::lasting(duration());
@@ -38,7 +43,10 @@ fn besiege(stack: &mut Stack, address: &str, what: &str, attack: impl Fn(usize) 
         swarm.answers()
     );
     assert!(p99 < PATIENCE, "{what}: p99 {p99:?}");
-    assert!(slowest_look < PATIENCE, "{what}: /readyz took {slowest_look:?}");
+    assert!(
+        slowest_look < PATIENCE,
+        "{what}: /readyz took {slowest_look:?}"
+    );
     assert!(peak < MEMORY_BYTES_MAX, "{what}: {peak} bytes");
     swarm
 }
@@ -85,14 +93,21 @@ fn patches_of_a_busy_file_are_told_so_at_once_and_stop_nobody() {
             location
         })
         .collect();
-    assert_eq!(begin(&stack, 1, KEY, 50_000_000).0, 503, "the ninth of a key");
+    assert_eq!(
+        begin(&stack, 1, KEY, 50_000_000).0,
+        503,
+        "the ninth of a key"
+    );
     let listen = stack.listen().to_owned();
     let swarm = besiege(&mut stack, &listen, "TUS with a key", |number| {
         patch(&locations[number % locations.len()], 0, 50_000_000, b"x")
     });
     let answers = swarm.answers();
     let busy = answers.get("423").copied().unwrap_or_default();
-    assert!(busy > CROWD, "each is told at once, and comes again: {answers:?}");
+    assert!(
+        busy > CROWD,
+        "each is told at once, and comes again: {answers:?}"
+    );
     let (status, other) = begin(&stack, 2, OTHER_KEY, 3);
     assert_eq!(status, 201, "another key has a share of its own");
     let whole = Request::of("PATCH", other, "abc")
@@ -101,18 +116,14 @@ fn patches_of_a_busy_file_are_told_so_at_once_and_stop_nobody() {
     assert_eq!(whole.send(&listen).status, 204);
     drop(swarm);
     for location in &locations {
-        wait::until(
-            "the file to be free",
-            FATE_DEADLINE,
-            || {
-                let remove = Request::of("DELETE", location.as_str(), "");
-                let removed = remove.header("Tus-Resumable", "1.0.0").send(&listen);
-                match removed.status {
-                    204 => Ok(()),
-                    status => Err(format!("{status}")),
-                }
-            },
-        );
+        wait::until("the file to be free", FATE_DEADLINE, || {
+            let remove = Request::of("DELETE", location.as_str(), "");
+            let removed = remove.header("Tus-Resumable", "1.0.0").send(&listen);
+            match removed.status {
+                204 => Ok(()),
+                status => Err(format!("{status}")),
+            }
+        });
     }
     let gauges = ["crashferry_resumable_files", "crashferry_resumable_bytes"];
     all_is_given_back(&mut stack, &gauges);
@@ -144,7 +155,9 @@ fn large_files_without_a_key_or_a_token_take_nothing() {
     let answers = swarm.answers();
     let statuses: Vec<&str> = answers.keys().map(String::as_str).collect();
     assert!(
-        statuses.iter().all(|status| ["401", "404"].contains(status)),
+        statuses
+            .iter()
+            .all(|status| ["401", "404"].contains(status)),
         "{answers:?}"
     );
     let metrics = stack.relay().metrics();
@@ -231,7 +244,11 @@ fn silent_connections_do_not_keep_operators_out() {
         };
         Attack {
             opening: opening.to_vec(),
-            drip: if number % 4 == 1 { b"x".to_vec() } else { Vec::new() },
+            drip: if number % 4 == 1 {
+                b"x".to_vec()
+            } else {
+                Vec::new()
+            },
             reads: true,
         }
     });

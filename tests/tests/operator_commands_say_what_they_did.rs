@@ -96,7 +96,10 @@ fn a_mistake_in_the_file_is_named_by_its_place_without_the_line() {
     let path = dir.path().join("crashferry.toml");
     for (file, place) in [
         ("[admin]\ntoken = hunter2\n", "line 2"),
-        ("[redis]\nurl = [\"redis://:hunter2@h\"]\n", "line 2, column 7: redis.url"),
+        (
+            "[redis]\nurl = [\"redis://:hunter2@h\"]\n",
+            "line 2, column 7: redis.url",
+        ),
     ] {
         std::fs::write(&path, file).expect("the configuration can be written");
         let output = Command::new(environment::binary())

@@ -97,7 +97,11 @@ impl Bystanders {
             not_ready,
         } = seen;
         assert!(refused.is_empty(), "{} refused: {refused:?}", refused.len());
-        assert!(not_ready.is_empty(), "{} of {looks}: {not_ready:?}", not_ready.len());
+        assert!(
+            not_ready.is_empty(),
+            "{} of {looks}: {not_ready:?}",
+            not_ready.len()
+        );
         assert!(!times.is_empty() && looks > 0, "nobody was there");
         times.sort_unstable();
         Felt {
@@ -121,9 +125,11 @@ fn upload(listen: &str, seen: &Mutex<Seen>) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     match answer {
         Ok(answer) if answer.status == 200 => seen.times.push(took),
-        Ok(answer) => seen
-            .refused
-            .push(format!("{} after {took:.1?}: {}", answer.status, answer.text())),
+        Ok(answer) => seen.refused.push(format!(
+            "{} after {took:.1?}: {}",
+            answer.status,
+            answer.text()
+        )),
         Err(error) => seen.refused.push(format!("{error} after {took:.1?}")),
     }
 }
