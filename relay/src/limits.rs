@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use shared::limits::LATE_LISTS_BYTES_MAX;
+
 /// Connections at once, where the limit of open files allows as many. One without a request takes 4 to 22 kB.
 pub(crate) const CONNECTIONS_MAX: usize = 8192;
 /// Connections and uploads at once, whatever that limit is.
@@ -137,6 +139,8 @@ pub(crate) const UPLOADS_KEPT: Duration = Duration::from_secs(3600);
 pub(crate) const UPLOADS_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Questions at once about whole ones, which the storage answers.
 pub(crate) const UPLOADS_LOOKUPS_MAX: usize = 16;
+/// Whole ones on their way to the storage at once: each holds `STORAGE_PIECE_BYTES` of memory.
+pub(crate) const UPLOADS_STORING_MAX: usize = 4;
 /// Bytes of such a file that its key's quotas are charged for at once, as they come.
 pub(crate) const RESUMABLE_CHARGE_BYTES: u64 = 1 << 20;
 /// Whole files that are remembered as charged for, so that the envelope that refers to one is not charged for it again.
@@ -147,8 +151,10 @@ pub(crate) const READERS_MAX: u64 = 64;
 pub(crate) const READER_PIECE_BYTES: usize = 16 << 10;
 /// Pieces of a report that wait for its reader.
 pub(crate) const READER_PIECES_MAX: usize = 2;
-/// Memory of one reader: the pieces that wait, the one being read and the one being sent.
-pub(crate) const READER_BYTES: usize = (READER_PIECES_MAX + 2) * READER_PIECE_BYTES;
+/// Memory of one reader: the pieces that wait, the one being read and the one being sent; and lists of late files as they
+/// are stored, read and written.
+pub(crate) const READER_BYTES: usize =
+    (READER_PIECES_MAX + 2) * READER_PIECE_BYTES + 4 * LATE_LISTS_BYTES_MAX as usize;
 /// How long a reader is waited for that takes nothing.
 pub(crate) const READER_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a report is read altogether. A slow link takes a large one in this time.

@@ -19,7 +19,7 @@ use shared::id::{ProjectId, PublicKey};
 use shared::metrics::Metrics;
 use shared::spool::Draft;
 use shared::storage::{Storage, StorageError};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Duration, MissedTickBehavior, interval};
 use uuid::Uuid;
 
 pub(crate) use self::address::Address;
@@ -28,11 +28,11 @@ pub(crate) use self::partial::{AtWork, Partial};
 pub use self::refusal::UploadRefusal;
 
 use self::credit::Credits;
-use crate::admission::Slots;
+use crate::admission::{Slot, Slots};
 use crate::error::{Rejection, TooLarge};
 use crate::limits::{
-    UPLOADS_IDLE, UPLOADS_KEPT, UPLOADS_LOOKUPS_MAX, UPLOADS_PARTIAL_MAX, UPLOADS_PER_KEY_MAX,
-    UPLOADS_SWEEP_INTERVAL,
+    UPLOAD_WAIT, UPLOADS_IDLE, UPLOADS_KEPT, UPLOADS_LOOKUPS_MAX, UPLOADS_PARTIAL_MAX,
+    UPLOADS_PER_KEY_MAX, UPLOADS_STORING_MAX, UPLOADS_SWEEP_INTERVAL,
 };
 use crate::read::Pieces;
 use crate::shares::Shares;
@@ -69,8 +69,10 @@ struct Shared {
     files: Shares,
     /// Bytes of their drafts.
     bytes: Shares,
-    /// Questions about whole files, which nobody needs a key for.
+    /// Questions to the storage about whole or empty files; most of them need no key.
     lookups: Slots,
+    /// Whole files on their way to the storage.
+    storing: Slots,
     partial: Mutex<HashMap<Name, Arc<Partial>>>,
     credits: Credits,
 }
@@ -98,6 +100,7 @@ impl Uploads {
             files: Shares::new(bounds.files as u64, metrics.resumable_files.clone()),
             bytes: Shares::new(max, metrics.resumable_bytes.clone()),
             lookups: Slots::new(UPLOADS_LOOKUPS_MAX),
+            storing: Slots::new(UPLOADS_STORING_MAX),
             partial: Mutex::default(),
             credits: Credits::new(),
         }))
@@ -121,6 +124,7 @@ impl Uploads {
         }
         let address = Address::random(project);
         if length == 0 {
+            let _lookup = self.lookup().await?;
             let nothing = Content::default();
             let stored = self.0.storage.store(address.stored(), &nothing);
             stored.await.map_err(unavailable)?;
@@ -197,6 +201,9 @@ impl Uploads {
     pub(crate) async fn finish(&self, at_work: AtWork) -> Result<Progress, Rejection> {
         let progress = at_work.partial().progress();
         if let Some(content) = at_work.whole() {
+            // Only the file itself is held meanwhile.
+            let storing = self.0.storing.wait(UPLOAD_WAIT).await;
+            let _storing = storing.ok_or(Rejection::Overloaded)?;
             let Address { project, id, .. } = at_work.partial().address;
             let path = at_work.partial().address.stored();
             let stored = self.0.storage.store(path.clone(), &content).await;
@@ -268,8 +275,8 @@ impl Uploads {
         bytes.total().min((room + bytes.held()) / 2)
     }
 
-    async fn lookup(&self) -> Result<crate::admission::Slot, Rejection> {
-        let lookup = self.0.lookups.wait(std::time::Duration::ZERO).await;
+    async fn lookup(&self) -> Result<Slot, Rejection> {
+        let lookup = self.0.lookups.wait(Duration::ZERO).await;
         lookup.ok_or(Rejection::Overloaded)
     }
 
