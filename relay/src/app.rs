@@ -103,19 +103,20 @@ impl App {
         // The other half is the queue's, for chunks on their way.
         let memory_bytes = config.relay.max_inflight_bytes.get() / 2;
         let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+        let readers = Readers::new(memory_bytes, &services.metrics);
         let uploads = Uploads::new(services.storage.clone(), resumable, &services.metrics);
         Self {
             keys: KeyRing::new(&config.projects),
             intake: Intake::new(
                 config.limits,
                 admission.receiving.clone(),
-                memory_bytes,
+                memory_bytes.saturating_sub(readers.memory_bytes()),
                 &services.metrics,
                 uploads.clone(),
             )
             .with_projects(&config.projects),
             uploads,
-            readers: Readers::new(&services.metrics),
+            readers,
             limits: config.limits,
             keep_other_items: config.envelope.other_items == OtherItems::Store,
             admission,

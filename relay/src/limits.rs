@@ -145,8 +145,12 @@ pub(crate) const UPLOADS_STORING_MAX: usize = 4;
 pub(crate) const RESUMABLE_CHARGE_BYTES: u64 = 1 << 20;
 /// Whole files that are remembered as charged for, so that the envelope that refers to one is not charged for it again.
 pub(crate) const CREDITS_MAX: u64 = 4096;
-/// Reports that are read back at once.
-pub(crate) const READERS_MAX: u64 = 64;
+/// Reports that are read back at once, where there is memory for as many.
+pub(crate) const READERS_MAX: usize = 32;
+/// The same, however little there is.
+pub(crate) const READERS_MIN: usize = 4;
+/// Readers get at most this part of the memory for uploads that come in.
+pub(crate) const READERS_SHARE_DIVISOR: usize = 8;
 /// Bytes of a report that are handed over at once.
 pub(crate) const READER_PIECE_BYTES: usize = 16 << 10;
 /// Pieces of a report that wait for its reader.

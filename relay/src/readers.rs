@@ -12,11 +12,10 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::activity::{Activity, UnderWay};
-use crate::budget::{MemoryBudget, MemoryPermit};
 use crate::error::Rejection;
 use crate::limits::{
     READER_BYTES, READER_PATIENCE, READER_PIECE_BYTES, READER_PIECES_MAX, READER_TIME_MAX,
-    READERS_MAX,
+    READERS_MAX, READERS_MIN, READERS_SHARE_DIVISOR,
 };
 use crate::shares::{Share, Shares};
 
@@ -24,11 +23,10 @@ use crate::shares::{Share, Shares};
 #[derive(Clone, Debug)]
 pub(crate) struct Readers(Shares);
 
-/// A reader's place and memory, until its answer is gone.
+/// A reader's place, until its answer is gone.
 #[derive(Debug)]
 pub(crate) struct Reader {
     _place: Share,
-    _memory: MemoryPermit,
 }
 
 /// An answer: `before`, the stored report as it is, `after`.
@@ -58,29 +56,26 @@ enum Unread {
 }
 
 impl Readers {
-    pub(crate) fn new(metrics: &Metrics) -> Self {
-        metrics.report_readers_max.set(READERS_MAX.cast_signed());
-        Self(Shares::new(READERS_MAX, metrics.report_readers.clone()))
+    /// As many as a part of `memory_bytes` has room for.
+    pub(crate) fn new(memory_bytes: usize, metrics: &Metrics) -> Self {
+        let places = memory_bytes / READERS_SHARE_DIVISOR / READER_BYTES;
+        let places = places.clamp(READERS_MIN, READERS_MAX) as u64;
+        metrics.report_readers_max.set(places.cast_signed());
+        Self(Shares::new(places, metrics.report_readers.clone()))
     }
 
-    /// A place, when there is one for the key, with memory of `budget`. Nobody waits for one.
+    /// Memory that they may need together.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.0.total() as usize * READER_BYTES
+    }
+
+    /// A place, when there is one for the key. Nobody waits for one.
     ///
     /// # Errors
     /// [`Rejection::Overloaded`]
-    pub(crate) fn enter(
-        &self,
-        key: &PublicKey,
-        budget: &MemoryBudget,
-    ) -> Result<Reader, Rejection> {
+    pub(crate) fn enter(&self, key: &PublicKey) -> Result<Reader, Rejection> {
         let place = self.0.take(key, 1).ok_or(Rejection::Overloaded)?;
-        let mut memory = budget.permit();
-        if !memory.grow(READER_BYTES) {
-            return Err(Rejection::Overloaded);
-        }
-        Ok(Reader {
-            _place: place,
-            _memory: memory,
-        })
+        Ok(Reader { _place: place })
     }
 }
 
@@ -158,8 +153,6 @@ async fn hand_over(answer: ReportAnswer, sender: &mpsc::Sender<Piece>) -> Result
 
 #[cfg(test)]
 mod tests {
-    use prometheus_client::metrics::gauge::Gauge;
-
     use super::*;
 
     fn key(text: &str) -> PublicKey {
@@ -181,11 +174,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_report_comes_whole_in_small_pieces_to_who_reads_it() {
-        let (readers, budget) = (
-            Readers::new(&Metrics::default()),
-            MemoryBudget::new(1 << 20, Gauge::default()),
-        );
-        let reader = readers.enter(&key("a"), &budget).expect("a place");
+        let readers = Readers::new(0, &Metrics::default());
+        let reader = readers.enter(&key("a")).expect("a place");
         let (tasks, answer) = (TaskTracker::new(), answer(3));
         let bytes = answer.bytes();
         let body = answer.into_body(reader, &tasks, None);
@@ -201,16 +191,13 @@ mod tests {
         assert_eq!(read.len() as u64, bytes);
         assert!(read.starts_with(b"{\"report\":xx") && read.ends_with(b"x}"));
         drop(frames);
-        assert_eq!(budget.free_bytes(), 1 << 20);
+        assert_eq!(readers.0.held(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_loses_the_connection_and_keeps_little() {
-        let (readers, budget) = (
-            Readers::new(&Metrics::default()),
-            MemoryBudget::new(1 << 20, Gauge::default()),
-        );
-        let reader = readers.enter(&key("a"), &budget).expect("a place");
+        let readers = Readers::new(0, &Metrics::default());
+        let reader = readers.enter(&key("a")).expect("a place");
         let (tasks, connection) = (TaskTracker::new(), Activity::new());
         let body = answer(3).into_body(reader, &tasks, Some(connection.clone()));
         let begun = Instant::now();
@@ -229,15 +216,20 @@ mod tests {
 
     #[tokio::test]
     async fn one_key_leaves_places_for_another() {
-        let (readers, budget) = (
-            Readers::new(&Metrics::default()),
-            MemoryBudget::new(64 << 20, Gauge::default()),
-        );
-        let enter = |name: &str| readers.enter(&key(name), &budget).ok();
+        let readers = Readers::new(1 << 30, &Metrics::default());
+        assert_eq!(readers.memory_bytes(), READERS_MAX * READER_BYTES);
+        let enter = |name: &str| readers.enter(&key(name)).ok();
         let greedy: Vec<Reader> = std::iter::from_fn(|| enter("greedy")).collect();
-        assert_eq!(greedy.len(), 48);
+        assert_eq!(greedy.len(), READERS_MAX * 3 / 4);
         assert!(enter("other").is_some());
-        let none = MemoryBudget::new(READER_BYTES - 1, Gauge::default());
-        assert!(readers.enter(&key("third"), &none).is_err());
+    }
+
+    #[test]
+    fn little_memory_has_few_readers() {
+        for memory in [0, 8 << 20, 128 << 20, usize::MAX] {
+            let readers = Readers::new(memory, &Metrics::default());
+            let places = readers.memory_bytes() / READER_BYTES;
+            assert!((READERS_MIN..=READERS_MAX).contains(&places), "{places}");
+        }
     }
 }

@@ -109,7 +109,7 @@ pub const STORAGE_NAME_BYTES_MAX: usize = 128;
 /// Lists of late files that are read to show an event, one for each upload that brought some.
 pub const LATE_LISTS_MAX: usize = 256;
 /// Bytes of those lists.
-pub const LATE_LISTS_BYTES_MAX: u64 = 128 << 10;
+pub const LATE_LISTS_BYTES_MAX: u64 = 64 << 10;
 /// Breadcrumbs kept of one event; SDKs keep 100 unless told otherwise.
 pub const BREADCRUMBS_MAX: usize = 1000;
 /// Levels of nesting in an event's data. JSON readers commonly stop at 128.

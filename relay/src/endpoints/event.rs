@@ -121,7 +121,7 @@ async fn look_up(
         .keys
         .check_request(project_id, &head.uri, &head.headers)?;
     let event_id = EventId::in_any_form(project_id, event)?;
-    let reader = app.readers.enter(grant.key(), app.intake.budget())?;
+    let reader = app.readers.enter(grant.key())?;
     let status = app.services.state.status(project_id, event_id).await;
     let status = status.map_err(|error| Rejection::StatusUnavailable(error.into()))?;
     let mut found = match status.ok_or(Rejection::UnknownEvent)? {

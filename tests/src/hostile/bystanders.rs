@@ -30,6 +30,9 @@ pub struct Bystanders {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// What one of them does again and again.
+type Work = Box<dyn Fn(&Mutex<Seen>) + Send>;
+
 #[derive(Debug, Default)]
 struct Seen {
     times: Vec<Duration>,
@@ -57,7 +60,7 @@ impl Bystanders {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let listen = stack.listen().to_owned();
         let admin = stack.admins().swap_remove(0);
-        let run = |work: Box<dyn Fn(&Mutex<Seen>) + Send>, pause: Duration| {
+        let run = |work: Work, pause: Duration| {
             let (leave, seen) = (Arc::clone(&leave), Arc::clone(&seen));
             thread::spawn(move || {
                 let mut next = Instant::now();
