@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use relay::unreal::archive::{ArchiveError, ArchiveHeader, Parser, Step};
 use relay::unreal::context::event_from_context;
 use relay::unreal::kind_of;
+use shared::lenient::Input;
 
 type Files = Vec<(String, Vec<u8>)>;
 
@@ -25,7 +26,9 @@ fuzz_target!(|input: &[u8]| {
     }
     let (context, log) = rest.split_at(rest.len() * choice / 255);
     let user = String::from_utf8_lossy(&log[..log.len().min(40)]);
-    let (event, _) = event_from_context(context, Some(log), Some(&user));
+    let pieces = context.chunks(choice + 1).map(|piece| Ok(piece.to_vec().into()));
+    let (event, warnings) = event_from_context(&mut Input::new(pieces), Some(log), Some(&user));
+    assert!(warnings.iter().all(|warning| !warning.contains(char::is_control)));
     assert!(event.is_object());
 });
 

@@ -11,6 +11,8 @@ use serde_json::Value;
 use shared::config::PrivacyConfig;
 use shared::envelope::Envelope;
 use shared::id::{EventId, ProjectId};
+use shared::lenient::{self, Limits};
+use shared::limits::EVENT_DATA_BYTES_MAX;
 use shared::privacy::scrub_report;
 use shared::report::{
     CrashDetails, EventPayload, Processing, REPORT_SCHEMA, Report, ReportAttachment,
@@ -138,25 +140,28 @@ pub fn encode(report: &Report) -> Bytes {
     json.into()
 }
 
-/// Reads an event's JSON, ours or a foreign producer's.
+/// Reads an event's JSON, ours or a foreign producer's: what in it no strict reader takes costs its own leaf.
 fn read_payload(message: &[u8]) -> EventPayload {
-    let warning = match serde_json::from_slice(message) {
-        Ok(Value::Object(fields)) => return event::read_payload(fields),
-        Ok(
-            other @ (Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)),
-        ) => format!(
-            "the event is not used: expected a JSON object, found {}",
-            event::kind(&other)
-        ),
-        Err(error) => format!("the event is not used: expected a JSON object: {error}"),
+    const WHAT: &str = "the event";
+    if let Ok(Value::Object(fields)) = serde_json::from_slice(message) {
+        return event::read_payload(fields);
+    }
+    let limits = Limits {
+        bytes: message.len().max(EVENT_DATA_BYTES_MAX),
+        ..Limits::default()
     };
-    EventPayload {
-        warnings: vec![warning],
-        ..EventPayload::default()
+    match lenient::json(message, limits).into_object() {
+        Ok((fields, repairs)) => {
+            let mut payload = event::read_payload(fields);
+            payload.warnings.splice(0..0, repairs.warnings(WHAT));
+            payload
+        }
+        Err(found) => EventPayload {
+            warnings: vec![format!(
+                "{WHAT} is not used: expected a JSON object, found {found}"
+            )],
+            ..EventPayload::default()
+        },
     }
 }
 

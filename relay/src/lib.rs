@@ -4,7 +4,7 @@
 //! endpoint, `endpoints` say in which format it comes and `visit` checks the key ([`auth`]) and hands the body to
 //! [`receive`]. There it is read through [`frames`] and [`decode`] by the reader of its format (`read`, on top of
 //! [`multipart`], [`items`], [`unreal`] and [`container`]) into [`upload`], its bytes through [`body`] into memory or the
-//! spool. [`seal`] checks it ([`validate`]), puts together what was said about the crash ([`event_data`]) and makes it an
+//! spool. [`seal`] checks it ([`validate`]), puts together what was said about the crash (`sources`, [`event_data`]) and makes it an
 //! envelope, which goes through `publish` to [`delivery`]; the receipt makes the 200. Whatever goes wrong on the way is
 //! an [`error`].
 
@@ -47,6 +47,7 @@ mod sdk;
 pub mod seal;
 mod server;
 mod shares;
+mod sources;
 pub mod unreal;
 pub mod upload;
 pub mod validate;

@@ -82,9 +82,9 @@ pub(crate) const ENVELOPE_ITEMS_MAX: u32 = 1000;
 pub(crate) const UNREAL_FILES_MAX: u32 = 100;
 /// A name in an Unreal archive or crash context. The engine's names have 260 bytes.
 pub(crate) const UNREAL_NAME_BYTES_MAX: usize = 1024;
-/// What is read of an Unreal crash context.
+/// What is kept of all fields of an Unreal crash context.
 pub(crate) const UNREAL_CONTEXT_BYTES_MAX: usize = 1 << 20;
-/// Fields of an Unreal crash context.
+/// Fields of one section of an Unreal crash context.
 pub(crate) const UNREAL_FIELDS_MAX: usize = 1000;
 /// One of them.
 pub(crate) const UNREAL_FIELD_BYTES_MAX: usize = 64 << 10;
@@ -115,8 +115,12 @@ pub(crate) const FIRST_BLOCK_BYTES: usize = 16 << 10;
 /// The most that is set aside for a length that is only claimed, so that a crowd that claims much and sends nothing
 /// does not use up the shared memory.
 pub(crate) const FIRST_BLOCK_BYTES_MAX: usize = 32 << 10;
-/// What is read of a file that says something about a crash; of a log, its end.
-pub(crate) const EVENT_DATA_BYTES_MAX: usize = 1 << 20;
+/// What is read at once of a file with event data that is too large to be held.
+pub(crate) const EVENT_DATA_PIECE_BYTES: usize = 64 << 10;
+/// Such files that are read at once: each holds up to 3 MiB of texts and its values.
+pub(crate) const EVENT_DATA_READERS_MAX: usize = 4;
+/// How long such a file waits for its turn; then it is kept as a file and not read.
+pub(crate) const EVENT_DATA_WAIT: Duration = Duration::from_secs(10);
 /// Events and user reports in one envelope.
 pub(crate) const EVENT_ITEMS_MAX: usize = 16;
 /// An envelope's reference to a file that was uploaded before.
@@ -180,10 +184,5 @@ pub(crate) const CLAIM_MARGIN: Duration = Duration::from_secs(5);
 pub(crate) const KEYS_REFRESH: Duration = Duration::from_secs(2);
 /// What a client is told to wait when the fault is ours.
 pub(crate) const RETRY_AFTER_SECONDS: u64 = 30;
-/// Values in all event data of one upload. Reading them is not interrupted, so there are only as many uploads with so
-/// many values in memory as there are threads; the worst are 40 MB each.
-pub(crate) const EVENT_VALUES_MAX: usize = 100_000;
 /// Names in a form field `sentry[a][b]…`, as Sentry's Relay has it.
 pub(crate) const SENTRY_FIELD_LEVELS_MAX: usize = 7;
-/// Bytes that are shown of a binary value in event data.
-pub(crate) const BINARY_SHOWN_BYTES_MAX: usize = 256;

@@ -20,13 +20,14 @@ use crate::decode::{BodyReader, Encoding, WideDecoders};
 use crate::error::{Rejection, TooLarge};
 use crate::frames::{BodyCounters, Frames};
 use crate::inflation::Inflation;
-use crate::limits::{UNWRAPPERS_MAX, UPLOAD_WAIT, WIDE_DECODERS_MAX};
+use crate::limits::{EVENT_DATA_READERS_MAX, UNWRAPPERS_MAX, UPLOAD_WAIT, WIDE_DECODERS_MAX};
 use crate::multipart::Parser;
 use crate::read::{
     Admit, Naming, Pieces, Reference, read_archive, read_form, read_items, read_upload, unwrap,
 };
 use crate::resumable::{Address, Credit, UploadRefusal, Uploads};
 use crate::seal::{Need, Sender, Told, Validated, seal};
+use crate::sources::EventReaders;
 use crate::upload::{FileHead, Role, UploadBuilder};
 
 /// Receives uploads. Cloning shares limits and memory.
@@ -37,6 +38,7 @@ pub struct Intake {
     receiving: Slots,
     decoders: WideDecoders,
     unwrappers: WideDecoders,
+    event_readers: EventReaders,
     counters: BodyCounters,
     uploads: Uploads,
     privacy: PrivacyRules,
@@ -98,6 +100,7 @@ impl Intake {
             counters: BodyCounters::new(metrics),
             decoders: WideDecoders::new(WIDE_DECODERS_MAX),
             unwrappers: WideDecoders::new(UNWRAPPERS_MAX),
+            event_readers: EventReaders::new(EVENT_DATA_READERS_MAX),
             uploads,
             privacy: PrivacyRules::default(),
             inflations: Arc::default(),
@@ -208,7 +211,8 @@ impl Intake {
             .extend(unwrap(&mut upload, &self.unwrappers, inflation).await?);
         let event_id = told.event_id;
         let privacy = self.privacy.of(sender.project_id);
-        let sealed = seal(upload.finish().await?, told, need, sender, &privacy).await?;
+        let upload = upload.finish().await?;
+        let sealed = seal(upload, told, need, sender, &privacy, &self.event_readers).await?;
         Ok(match sealed {
             Some(validated) => Taken::Upload(Box::new(Validated {
                 credits,

@@ -14,9 +14,8 @@ use crate::budget::MemoryPermit;
 use crate::error::Rejection;
 use crate::event_data::{Field, Merged, Source, merge};
 use crate::file_name::sanitize;
-use crate::limits::EVENT_DATA_BYTES_MAX;
 use crate::resumable::Credit;
-use crate::unreal::context::event_from_context;
+use crate::sources::{EventReaders, read_sources};
 use crate::upload::{EventData, File, Role, Upload};
 use crate::validate::check_minidump;
 
@@ -93,6 +92,7 @@ pub(crate) async fn seal(
     need: Need,
     sender: Sender,
     privacy: &PrivacyConfig,
+    readers: &EventReaders,
 ) -> Result<Option<Validated>, Rejection> {
     let is_about_another = is_about_another(&upload);
     let dump = find_dump(&mut upload, need, &mut told.warnings)?;
@@ -100,7 +100,7 @@ pub(crate) async fn seal(
         return Ok(None);
     }
     let fingerprint = fingerprint(&upload, dump, &told);
-    let sources = read_sources(&upload, &mut told).await?;
+    let sources = read_sources(&upload, &mut told, readers).await?;
     let (indices, sources): (Vec<usize>, Vec<Source>) = sources.into_iter().unzip();
     let mut fields = std::mem::take(&mut upload.fields);
     fields.extend(identity(&fields, std::mem::take(&mut told.identity)));
@@ -242,65 +242,7 @@ fn fingerprint(upload: &Upload, dump: Option<usize>, told: &Told) -> blake3::Has
     all.finalize()
 }
 
-/// The files that say something about the crash, each with its index among all files.
-async fn read_sources(upload: &Upload, told: &mut Told) -> Result<Vec<(usize, Source)>, Rejection> {
-    let mut sources = Vec::new();
-    let mut unreal: (Option<(usize, Bytes)>, Option<Bytes>) = (None, None);
-    for (at, file) in upload.files.iter().enumerate() {
-        let Role::EventData(data) = file.head.role else {
-            continue;
-        };
-        let Some(bytes) = read_source(upload, file, data).await? else {
-            let name = file.head.name.as_deref().unwrap_or(fallback_name(file));
-            told.warnings.push(format!(
-                "{} is kept as a file and not read: expected at most {EVENT_DATA_BYTES_MAX} bytes, found {}",
-                sanitize(name, EVENT_NAME),
-                file.run.bytes
-            ));
-            continue;
-        };
-        match data {
-            EventData::Item => sources.push((at, Source::EventJson(bytes))),
-            EventData::UserReport | EventData::Feedback => {
-                sources.push((at, Source::UserReport(bytes)));
-            }
-            EventData::Event => sources.push((at, Source::EventMsgpack(bytes))),
-            EventData::Breadcrumbs => sources.push((at, Source::Breadcrumbs(bytes))),
-            EventData::Extra => sources.push((at, Source::Extra(bytes))),
-            EventData::UnrealContext => unreal.0 = Some((at, bytes)),
-            EventData::UnrealLog => unreal.1 = Some(bytes),
-        }
-    }
-    if let (Some((at, context)), log) = unreal {
-        let user = told.unreal_user.as_deref();
-        let (event, warnings) = event_from_context(&context, log.as_deref(), user);
-        told.warnings.extend(warnings);
-        sources.push((at, Source::Event(event)));
-    }
-    Ok(sources)
-}
-
-/// A file's bytes, when they are few enough. Of a log the last ones are: they are nearest to the crash.
-async fn read_source(
-    upload: &Upload,
-    file: &File,
-    data: EventData,
-) -> Result<Option<Bytes>, Rejection> {
-    let content = upload.received.content(file.run);
-    let surplus = content.len().saturating_sub(EVENT_DATA_BYTES_MAX as u64);
-    if surplus > 0 && data != EventData::UnrealLog {
-        return Ok(None);
-    }
-    let bytes = (content.len() - surplus) as usize;
-    if content.is_in_memory() {
-        return Ok(content.read(surplus, bytes).ok());
-    }
-    let read = tokio::task::spawn_blocking(move || content.read(surplus, bytes));
-    let read = read.await.map_err(|_| Rejection::Stopping)?;
-    read.map(Some).map_err(Rejection::Unreadable)
-}
-
-fn fallback_name(file: &File) -> &'static str {
+pub(crate) fn fallback_name(file: &File) -> &'static str {
     match file.head.role {
         Role::Minidump => MINIDUMP_NAME,
         Role::EventData(EventData::Item) => EVENT_NAME,

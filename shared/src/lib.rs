@@ -13,6 +13,7 @@ pub mod event;
 pub mod id;
 pub mod kafka;
 pub mod ledger;
+pub mod lenient;
 pub mod limits;
 pub mod message;
 pub mod metrics;

@@ -114,6 +114,15 @@ pub const LATE_LISTS_BYTES_MAX: u64 = 64 << 10;
 pub const BREADCRUMBS_MAX: usize = 1000;
 /// Levels of nesting in an event's data. JSON readers commonly stop at 128.
 pub const EVENT_DEPTH_MAX: usize = 64;
+/// Names and texts that are kept of one document of event data. A longer document is read in a stream, and the largest of it left out.
+pub const EVENT_DATA_BYTES_MAX: usize = 1 << 20;
+/// Values in all event data of one upload. Reading them is not interrupted, so there are only as many uploads with so
+/// many values in memory as there are threads; the worst are 40 MB each.
+pub const EVENT_VALUES_MAX: usize = 100_000;
+/// What stays of a text that makes event data too large.
+pub const EVENT_TEXT_BYTES_KEPT: usize = 4 << 10;
+/// Bytes that are shown of a binary value in event data.
+pub const BINARY_SHOWN_BYTES_MAX: usize = 256;
 /// Characters of an error that a dead letter keeps.
 pub const DEAD_LETTER_ERROR_CHARS_MAX: usize = 400;
 /// Dead letters that a command may choose among at once.

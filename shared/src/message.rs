@@ -8,6 +8,7 @@ mod start_time;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use headers::{
     BLAKE3_HEADER, CHUNK_COUNT_HEADER, CHUNK_OFFSET_HEADER, Headers, SPOOL_DAMAGE_HEADER,
@@ -17,7 +18,8 @@ pub use start_time::StartTime;
 
 use crate::content::Content;
 use crate::envelope::AttachmentKind;
-use crate::id::{AttachmentId, EventId, ProjectId};
+use crate::id::{AttachmentId, EventId, InvalidId, ProjectId};
+use crate::lenient::{self, Limits};
 use crate::limits;
 
 /// One message as a producer wrote it; borrows the record's bytes.
@@ -103,14 +105,13 @@ impl UserReportMessage<'_> {
     /// # Errors
     /// [`MessageError::NoCrash`] when the payload does not say.
     pub fn event_id(&self) -> Result<EventId, MessageError> {
-        #[derive(Deserialize)]
-        struct About {
-            event_id: EventId,
-        }
-        let about: Result<About, _> = serde_json::from_slice(self.payload);
-        about
-            .map(|about| about.event_id)
-            .map_err(MessageError::NoCrash)
+        let (report, _) = lenient::json(self.payload, Limits::default())
+            .into_object()
+            .map_err(MessageError::NoCrash)?;
+        let id = report.get("event_id").and_then(Value::as_str);
+        let id = id.ok_or_else(|| MessageError::NoCrash("no text event_id".to_owned()))?;
+        id.parse()
+            .map_err(|error: InvalidId| MessageError::NoCrash(error.to_string()))
     }
 }
 
@@ -169,8 +170,8 @@ pub enum MessageError {
         error: rmp_serde::decode::Error,
     },
     /// A user report that does not say which crash it is about.
-    #[error("expected a user report in JSON with an \"event_id\": {0}")]
-    NoCrash(#[source] serde_json::Error),
+    #[error("expected a user report in JSON with an \"event_id\", found {0}")]
+    NoCrash(String),
     /// A number that no sender of crashes needs, and that would cost memory to believe.
     #[error("expected at most {most} {of}, found {found}")]
     Oversized {

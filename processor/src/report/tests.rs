@@ -154,6 +154,31 @@ fn a_foreign_payload_loses_nothing() {
 }
 
 #[test]
+fn a_bad_leaf_of_a_foreign_payload_costs_itself() {
+    for bad in [
+        "\"\\ud83d\"",
+        "\"a\u{1}b\"",
+        "NaN",
+        "1e400",
+        "[[1,]",
+        "{\"x\":1,}",
+    ] {
+        let event = format!(
+            r#"{{"release":"r@1","tags":{{"k":"v"}},"extra":{{"bad":{bad}}},"user":{{"id":"7"}},"contexts":{{"os":{{"name":"L"}}}}}}"#
+        );
+        let report = report(&event);
+        assert_eq!(report.release.as_deref(), Some("r@1"), "{bad}");
+        assert_eq!(
+            (&report.tags["k"], &report.contexts["os"]["name"]),
+            (&json!("v"), &json!("L"))
+        );
+        assert_eq!(report.user, Some(json!({"id": "7"})));
+        let warnings = report.processing.warnings.join("; ");
+        assert!(warnings.contains("extra.bad"), "{warnings}");
+    }
+}
+
+#[test]
 fn annotations_in_the_dump_fill_what_the_client_left_out() {
     let annotations = [
         ("prod", "Electron"),

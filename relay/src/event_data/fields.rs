@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 use shared::annotations::Annotations;
+use shared::lenient::{Fault, Repairs, quoted};
 
-use super::{object, value};
+use super::{Data, Notation, object};
 use crate::limits::SENTRY_FIELD_LEVELS_MAX;
 
 /// A form field: its name and its value's bytes.
@@ -33,9 +35,10 @@ pub(super) struct Form {
     pub(super) annotations: Annotations,
     /// What was odd.
     pub(super) warnings: Vec<String>,
+    repairs: Repairs,
 }
 
-/// Tells fields apart. Event data that cannot be read stays among the other fields.
+/// Tells fields apart. Event data that cannot be read, or not all of it, stays among the other fields.
 pub(super) fn sort(fields: Vec<Field>, values_left: &mut usize) -> Form {
     let mut form = Form::default();
     let (mut whole, mut namespaces, mut pieces) = (Vec::new(), Vec::new(), Vec::new());
@@ -50,12 +53,12 @@ pub(super) fn sort(fields: Vec<Field>, values_left: &mut usize) -> Form {
             pieces.push((number, (name, bytes)));
         } else if name.starts_with(NESTED) {
             match path(&name) {
-                Some(path) if place(&mut nested, &path, &bytes) => {}
+                Some(path) if form.place(&mut nested, &name, &path, &bytes) => {}
                 Some(_) => others.push((name, bytes)),
                 None => {
                     form.warnings.push(format!(
                         "a field is kept as it came: expected sentry[name] of at most {SENTRY_FIELD_LEVELS_MAX} names, found {:?}",
-                        clip(&name)
+                        quoted(&name)
                     ));
                     others.push((name, bytes));
                 }
@@ -65,13 +68,10 @@ pub(super) fn sort(fields: Vec<Field>, values_left: &mut usize) -> Form {
         }
     }
     for (name, bytes) in whole.into_iter().chain(namespaces) {
-        let what = format!("the field {:?}", clip(&name));
-        match object(&what, value::read_json(&bytes, values_left)) {
-            Ok(event) => form.events.push(event),
-            Err(warning) => {
-                form.warnings.push(warning);
-                others.push((name, bytes));
-            }
+        let what = format!("the field {:?}", quoted(&name));
+        let bytes = Bytes::from(bytes);
+        if !form.read_event(&what, bytes.clone(), values_left) {
+            others.push((name, bytes.into()));
         }
     }
     others.extend(form.read_pieces(pieces, values_left));
@@ -79,10 +79,54 @@ pub(super) fn sort(fields: Vec<Field>, values_left: &mut usize) -> Form {
         form.events.push(nested);
     }
     others.into_iter().for_each(|field| form.keep(field));
+    form.warnings.extend(form.repairs.warnings("a form field"));
     form
 }
 
 impl Form {
+    /// Reads an event; false when not all of it was read.
+    fn read_event(&mut self, what: &str, bytes: Bytes, values_left: &mut usize) -> bool {
+        let reading = Data::from(bytes).read(Notation::Json, values_left);
+        let event = object(what, reading, &mut self.warnings);
+        event.is_some_and(|(event, is_whole)| {
+            self.events.push(event);
+            is_whole
+        })
+    }
+
+    /// Puts a text where the path leads; false when something else is there or in the way.
+    fn place(
+        &mut self,
+        mut map: &mut Map<String, Value>,
+        name: &str,
+        path: &[&str],
+        bytes: &[u8],
+    ) -> bool {
+        let Some((last, above)) = path.split_last() else {
+            return false;
+        };
+        for name in above {
+            let inner = map.entry(*name).or_insert_with(|| Map::new().into());
+            match inner.as_object_mut() {
+                Some(inner) => map = inner,
+                None => return false,
+            }
+        }
+        if map.contains_key(*last) {
+            return false;
+        }
+        map.insert((*last).to_owned(), self.text(name, bytes.to_vec()).into());
+        true
+    }
+
+    /// A field's value.
+    fn text(&mut self, name: &str, bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap_or_else(|error| {
+            self.repairs.note(|| quoted(name), Fault::NotUtf8);
+            String::from_utf8_lossy(error.as_bytes()).into_owned()
+        })
+    }
+
     /// Joins the event's pieces in the order of their numbers; returns those that are of no use.
     fn read_pieces(
         &mut self,
@@ -115,21 +159,20 @@ impl Form {
                 "{repeats} pieces of the field \"sentry\" came again"
             ));
         }
-        let joined: Vec<u8> = pieces
+        // Behind a hole nobody knows what a piece is a piece of.
+        let together = pieces
             .iter()
-            .flat_map(|(_, (_, bytes))| bytes)
+            .zip(begin..)
+            .take_while(|((found, _), expected)| found == expected);
+        let joined: Vec<u8> = together
+            .flat_map(|((_, (_, bytes)), _)| bytes)
             .copied()
             .collect();
         let mut unused: Vec<Field> = repeats.into_iter().map(|(_, field)| field).collect();
-        match object(
-            "the field \"sentry\" in pieces",
-            value::read_json(&joined, values_left),
-        ) {
-            Ok(event) => self.events.push(event),
-            Err(warning) => {
-                self.warnings.push(warning);
-                unused.extend(pieces.into_iter().map(|(_, field)| field));
-            }
+        let is_read = !joined.is_empty()
+            && self.read_event("the field \"sentry\" in pieces", joined.into(), values_left);
+        if !is_read || !is_whole {
+            unused.extend(pieces.into_iter().map(|(_, field)| field));
         }
         unused
     }
@@ -141,7 +184,7 @@ impl Form {
                 .push("a form field without a name was left out".into());
             return;
         }
-        let text = text(bytes);
+        let text = self.text(&name, bytes);
         match self.extra.get_mut(&name) {
             None => {
                 self.annotations.insert(name.clone(), text.clone());
@@ -198,36 +241,7 @@ fn path(name: &str) -> Option<Vec<&str>> {
     (fits && names.iter().all(is_name)).then_some(names)
 }
 
-/// Puts a text where the path leads; false when something else is there or in the way.
-fn place(mut map: &mut Map<String, Value>, path: &[&str], bytes: &[u8]) -> bool {
-    let Some((last, above)) = path.split_last() else {
-        return false;
-    };
-    for name in above {
-        let inner = map.entry(*name).or_insert_with(|| Map::new().into());
-        match inner.as_object_mut() {
-            Some(inner) => map = inner,
-            None => return false,
-        }
-    }
-    if map.contains_key(*last) {
-        return false;
-    }
-    map.insert((*last).to_owned(), text(bytes.to_vec()).into());
-    true
-}
-
 fn number(text: &str) -> Option<u32> {
     let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
     is_digits.then(|| text.parse().ok())?
-}
-
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
-}
-
-/// As much of a name as a message quotes.
-fn clip(name: &str) -> String {
-    name.chars().take(80).collect()
 }

@@ -1,22 +1,22 @@
 //! What a client says about a crash besides the dump, from all the places it says it in, made into one payload. Pure.
 //!
 //! The places are ranked, and a higher one wins where two disagree about the same leaf; none discards another. What cannot
-//! be read costs a warning. A merge holds a few times the bytes it is given, plus what `limits::EVENT_VALUES_MAX` values take.
+//! be read costs itself and a warning. A merge holds a few times the bytes it is given, plus what `EVENT_VALUES_MAX` values take.
 
+mod data;
 mod fields;
-mod msgpack;
-mod value;
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 use shared::annotations::{self, Annotations};
 use shared::event::{self, fill_map};
 use shared::id::EventId;
+use shared::lenient::Reading;
+use shared::limits::EVENT_VALUES_MAX;
 use shared::report::EventPayload;
 
+pub use data::{Data, Notation};
 pub use fields::Field;
 
-use crate::limits::EVENT_VALUES_MAX;
 use fields::Form;
 
 /// What the payload's platform is when the client does not say.
@@ -27,15 +27,15 @@ const PLATFORM: &str = "native";
 #[derive(Clone, Debug)]
 pub enum Source {
     /// An envelope's event item: one JSON object.
-    EventJson(Bytes),
+    EventJson(Data),
     /// The file `__sentry-event`: one msgpack map.
-    EventMsgpack(Bytes),
+    EventMsgpack(Data),
     /// The files `__sentry-breadcrumb1` and `2`: msgpack maps one after another, perhaps none.
-    Breadcrumbs(Bytes),
+    Breadcrumbs(Data),
     /// Mozilla's part `extra`: one JSON object of annotations.
-    Extra(Bytes),
+    Extra(Data),
     /// The items `user_report` and `feedback`: one JSON object, kept with the event.
-    UserReport(Bytes),
+    UserReport(Data),
     /// An event that is read already, in Sentry's shape.
     Event(Value),
 }
@@ -47,7 +47,7 @@ pub struct Merged {
     pub payload: EventPayload,
     /// The client's own id of the event. It stays in [`EventPayload::event`], too, as `event_id`.
     pub event_id: Option<EventId>,
-    /// Which of the sources could not be read, or not to the end: their bytes are worth keeping.
+    /// Of which of the sources something is not in the payload: their bytes are worth keeping.
     pub damaged: Vec<usize>,
 }
 
@@ -66,8 +66,7 @@ pub fn merge(
         ..Merging::default()
     };
     for (at, source) in sources.into_iter().enumerate() {
-        if let Err(error) = merging.read(source) {
-            merging.warnings.push(error);
+        if !merging.read(source) {
             merging.damaged.push(at);
         }
     }
@@ -90,43 +89,81 @@ struct Merging {
 }
 
 impl Merging {
-    /// Reads a source. An error is the warning that says what was damaged; what was read before it is kept.
-    fn read(&mut self, source: Source) -> Result<(), String> {
-        let left = &mut self.values_left;
+    /// Reads a source; false when not all of it is in what was read.
+    fn read(&mut self, source: Source) -> bool {
         match source {
-            Source::EventJson(bytes) => {
-                let event = object("the event", value::read_json(&bytes, left))?;
-                self.json.push(event);
+            Source::EventJson(data) => {
+                let event = self.object("the event", Notation::Json, data);
+                event.is_some_and(|(event, is_whole)| {
+                    self.json.push(event);
+                    is_whole
+                })
             }
-            Source::EventMsgpack(bytes) => {
-                let event = object("__sentry-event", msgpack::read_one(&bytes, left))?;
-                self.msgpack.push(event);
+            Source::EventMsgpack(data) => {
+                let event = self.object("__sentry-event", Notation::Msgpack, data);
+                event.is_some_and(|(event, is_whole)| {
+                    self.msgpack.push(event);
+                    is_whole
+                })
             }
-            Source::Breadcrumbs(bytes) => {
-                let (mut breadcrumbs, error) = msgpack::read_all(&bytes, left);
-                breadcrumbs.retain(|breadcrumb| !breadcrumb.is_null());
-                let whole = breadcrumbs.len();
-                self.breadcrumbs.extend(breadcrumbs);
-                if let Some(error) = error {
-                    return Err(format!(
-                        "a breadcrumb file is damaged behind its first {whole}: {error}"
-                    ));
-                }
+            Source::Breadcrumbs(data) => self.read_breadcrumbs(data),
+            Source::Extra(data) => {
+                let extra = self.object("the part extra", Notation::Json, data);
+                extra.is_some_and(|(extra, is_whole)| {
+                    fill_map(&mut self.extra, extra);
+                    is_whole
+                })
             }
-            Source::Extra(bytes) => {
-                let extra = object("the part extra", value::read_json(&bytes, left))?;
-                fill_map(&mut self.extra, extra);
+            Source::UserReport(data) => {
+                let report = self.object("a user's report", Notation::Json, data);
+                report.is_some_and(|(report, is_whole)| {
+                    self.user_reports.push(report.into());
+                    is_whole
+                })
             }
-            Source::UserReport(bytes) => {
-                let report = object("a user's report", value::read_json(&bytes, left))?;
-                self.user_reports.push(report.into());
-            }
-            Source::Event(event) => {
-                let event = object("the event", Ok(event))?;
-                self.read.push(event);
+            Source::Event(value) => {
+                let reading = Reading {
+                    value,
+                    ..Reading::default()
+                };
+                let event = object("the event", reading, &mut self.warnings);
+                event.is_some_and(|(event, is_whole)| {
+                    self.read.push(event);
+                    is_whole
+                })
             }
         }
-        Ok(())
+    }
+
+    fn object(
+        &mut self,
+        what: &str,
+        notation: Notation,
+        data: Data,
+    ) -> Option<(Map<String, Value>, bool)> {
+        let reading = data.read(notation, &mut self.values_left);
+        object(what, reading, &mut self.warnings)
+    }
+
+    fn read_breadcrumbs(&mut self, data: Data) -> bool {
+        const WHAT: &str = "a breadcrumb file";
+        let Some((mut read, is_whole)) = self.object(WHAT, Notation::Breadcrumbs, data) else {
+            return false;
+        };
+        let Some(Value::Array(mut breadcrumbs)) = read.remove(data::BREADCRUMBS) else {
+            return is_whole;
+        };
+        breadcrumbs.retain(|value| !value.is_null());
+        let values = breadcrumbs.len();
+        breadcrumbs.retain(Value::is_object);
+        let odd = values - breadcrumbs.len();
+        if odd > 0 {
+            self.warnings.push(format!(
+                "{WHAT}: {odd} values that are no breadcrumbs were left out"
+            ));
+        }
+        self.breadcrumbs.extend(breadcrumbs);
+        is_whole && odd == 0
     }
 
     fn finish(self, form: Form, sdk: Option<String>) -> Merged {
@@ -160,21 +197,24 @@ impl Merging {
     }
 }
 
-fn object(what: &str, read: Result<Value, String>) -> Result<Map<String, Value>, String> {
-    let found = match read {
-        Ok(Value::Object(fields)) => return Ok(fields),
-        Ok(
-            other @ (Value::Null
-            | Value::Bool(_)
-            | Value::Number(_)
-            | Value::String(_)
-            | Value::Array(_)),
-        ) => event::kind(&other).to_owned(),
-        Err(error) => error,
-    };
-    Err(format!(
-        "{what} is not used: expected an object, found {found}"
-    ))
+/// An object that was read, and whether all of it was.
+fn object(
+    what: &str,
+    reading: Reading,
+    warnings: &mut Vec<String>,
+) -> Option<(Map<String, Value>, bool)> {
+    match reading.into_object() {
+        Ok((fields, repairs)) => {
+            warnings.extend(repairs.warnings(what));
+            Some((fields, !repairs.is_lossy()))
+        }
+        Err(found) => {
+            warnings.push(format!(
+                "{what} is not used: expected an object, found {found}"
+            ));
+            None
+        }
+    }
 }
 
 /// The id that an event has from its client.

@@ -52,7 +52,7 @@ fn json_source(text: &str) -> Source {
 fn sentry_natives_files_and_fields_are_all_there() {
     let sources = vec![
         Source::Breadcrumbs(NATIVE_BREADCRUMBS.into()),
-        Source::Breadcrumbs(Bytes::new()),
+        Source::Breadcrumbs(Vec::new().into()),
         Source::EventMsgpack(NATIVE_EVENT.into()),
     ];
     let form = fields(&[("guid", "34fa1d63"), ("custom", "kept")]);
@@ -118,7 +118,7 @@ fn electrons_form_says_product_version_and_process() {
 
 #[test]
 fn mozillas_json_says_as_much_as_a_form() {
-    let sources = vec![Source::Extra(MOZILLA_EXTRA.into())];
+    let sources = vec![Source::Extra(MOZILLA_EXTRA.as_bytes().into())];
     let payload = merged(sources, &[("BuildID", "of the form")]).payload;
     assert_eq!(payload.client.name.as_deref(), Some("Firefox"));
     assert_eq!(payload.release.as_deref(), Some("Firefox@141.0"));
@@ -130,7 +130,7 @@ fn mozillas_json_says_as_much_as_a_form() {
 
 #[test]
 fn an_envelopes_event_is_read_in_full_with_its_own_id() {
-    let report = Source::UserReport(r#"{"comments":"it broke"}"#.into());
+    let report = Source::UserReport(br#"{"comments":"it broke"}"#[..].into());
     let merged = merged(vec![report, json_source(NODE_EVENT)], &[]);
     let id = "0dc82b63eb7945d0934b3e9b8d3e1bfe".parse().expect("an id");
     assert_eq!(merged.event_id, Some(id));
@@ -281,20 +281,20 @@ fn damage_costs_a_warning_and_what_is_damaged_is_named() {
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
     let many = format!("{{\"a\":[{}0]}}", "0,".repeat(EVENT_VALUES_MAX));
     // As Crashpad's handler sent it in a recording: two entries announced, one there.
-    let cut = Source::EventMsgpack(Bytes::from_static(b"\x82\xa1a\x01"));
+    let cut = Source::EventMsgpack(Data::from(&b"\x82\xa1a\x01"[..]));
     let sources = [
         cut,
-        Source::EventMsgpack(Bytes::new()),
-        Source::EventMsgpack(Bytes::from_static(b"\x80\x80")),
-        Source::EventMsgpack(Bytes::from_static(b"\xc1")),
-        Source::EventMsgpack(Bytes::from_static(b"\xdf\xff\xff\xff\xff")),
-        Source::EventMsgpack(Bytes::from_static(b"\xdb\xff\xff\xff\xff")),
+        Source::EventMsgpack(Vec::new().into()),
+        Source::EventMsgpack(Data::from(&b"\x80\x80"[..])),
+        Source::EventMsgpack(Data::from(&b"\xc1"[..])),
+        Source::EventMsgpack(Data::from(&b"\xdf\xff\xff\xff\xff"[..])),
+        Source::EventMsgpack(Data::from(&b"\xdb\xff\xff\xff\xff"[..])),
         Source::EventMsgpack(vec![0x91; 1 << 20].into()),
         json_source("[]"),
         json_source("{\"a\":1} x"),
         json_source(&format!("{{\"a\":{deep}}}")),
-        Source::Extra(Bytes::from_static(b"7")),
-        Source::UserReport(Bytes::from_static(b"\xff")),
+        Source::Extra(Data::from(&b"7"[..])),
+        Source::UserReport(Data::from(&b"\xff"[..])),
         Source::Event(Value::Null),
         json_source(&many),
     ];
@@ -318,7 +318,11 @@ fn breadcrumbs_before_the_damage_are_kept() {
     let mut bytes = NATIVE_BREADCRUMBS.to_vec();
     bytes.truncate(bytes.len() - 3);
     let merged = merged(vec![Source::Breadcrumbs(bytes.into())], &[]);
-    assert_eq!(merged.payload.breadcrumbs.len(), 2);
+    assert_eq!(merged.payload.breadcrumbs.len(), 3);
+    assert!(
+        merged.payload.breadcrumbs[2].get("category").is_none(),
+        "a leaf that is cut is none"
+    );
     assert_eq!(merged.damaged, [0]);
 }
 
@@ -343,7 +347,7 @@ fn msgpack_that_json_has_no_word_for_is_readable() {
     let bytes =
         b"\x88\xa3bin\xc4\x02hi\xa3raw\xc4\x02\x00\xff\xa3ext\xd4\x05x\x07\xa3int\xc2\xa4bool\
         \xa3nan\xcb\x7f\xf8\0\0\0\0\0\0\xa3bad\xa2g\xfc\x91\x01\xa4list";
-    let payload = merged(vec![Source::EventMsgpack(Bytes::from_static(bytes))], &[]).payload;
+    let payload = merged(vec![Source::EventMsgpack(Data::from(&bytes[..]))], &[]).payload;
     assert_eq!(
         Value::from(payload.event),
         json!({"bin": "hi", "raw": "2 bytes: 00ff", "ext": [5, "x"], "7": "int", "false": "bool",
@@ -393,7 +397,110 @@ fn repeated_nameless_and_undecodable_fields_lose_nothing_silently() {
     assert_eq!(payload.extra["a"], json!(["1", "2", "3"]));
     assert_eq!(payload.extra["latin"], "gr\u{fffd}\u{fffd}e");
     assert_eq!(payload.client.name.as_deref(), Some("P"));
-    assert_eq!(payload.warnings.len(), 2);
+    assert_eq!(payload.warnings.len(), 3);
+    assert!(
+        payload.warnings[2].contains("latin"),
+        "{:?}",
+        payload.warnings
+    );
+}
+
+/// What every kind of event data says, with one leaf that strict readers refuse.
+#[test]
+fn one_bad_leaf_costs_no_kind_of_event_data_the_rest() {
+    let event = |bad: &[u8]| {
+        let rest = br#"{"release":"r@1","environment":"lab","user":{"id":"7"},"tags":{"k":"v"},"extra":{"good":1,"bad":"#;
+        [&rest[..], bad, b"}}"].concat()
+    };
+    let bad_leaves: [&[u8]; 6] = [
+        b"\"\\ud83d\"",
+        b"\"\xff\"",
+        b"\"\x01\"",
+        b"NaN",
+        b"1e400",
+        b"[[[1],,]",
+    ];
+    for bad in bad_leaves {
+        let event = event(bad);
+        let halves = event.split_at(40);
+        let pieces = vec![
+            ("sentry__1".to_owned(), halves.0.to_vec()),
+            ("sentry__2".to_owned(), halves.1.to_vec()),
+        ];
+        let msgpack = Source::EventMsgpack(Data::from(
+            &b"\x85\xa7release\xa3r@1\xabenvironment\xa3lab\xa4user\x81\xa2id\xa17\xa4tags\x81\xa1k\xa1v\xa5extra\x82\xa4good\x01\xa3bad\xa2\xff\xfe"[..],
+        ));
+        let all = [
+            (vec![Source::EventJson(event.clone().into())], vec![]),
+            (vec![msgpack], vec![]),
+            (vec![], vec![("sentry".to_owned(), event.clone())]),
+            (
+                vec![],
+                vec![("sentry___initialScope".to_owned(), event.clone())],
+            ),
+            (vec![], pieces),
+        ];
+        for (sources, sent) in all {
+            let payload = merge(sources, sent, None, vec![]).payload;
+            assert_eq!(payload.release.as_deref(), Some("r@1"), "{payload:?}");
+            assert_eq!(payload.environment.as_deref(), Some("lab"));
+            assert_eq!(payload.user, Some(json!({"id": "7"})));
+            assert_eq!(payload.tags["k"], "v");
+            assert_eq!(payload.extra["good"], 1);
+            assert!(
+                payload.warnings[0].contains("extra.bad"),
+                "{:?}",
+                payload.warnings
+            );
+        }
+        let extra = [
+            br#"{"ProductName":"P","Version":"1","Bad":"#,
+            bad,
+            br#","ReleaseChannel":"c"}"#,
+        ]
+        .concat();
+        let report = [br#"{"name":"n","bad":"#, bad, br#","comments":"c"}"#].concat();
+        let nested = ("sentry[tags][k]".to_owned(), b"v\xff".to_vec());
+        let sources = vec![
+            Source::Extra(extra.into()),
+            Source::UserReport(report.into()),
+        ];
+        let payload = merge(sources, vec![nested], None, vec![]).payload;
+        assert_eq!(payload.release.as_deref(), Some("P@1"));
+        assert_eq!(payload.environment.as_deref(), Some("c"));
+        assert_eq!(payload.user_reports[0]["comments"], "c");
+        assert_eq!(payload.tags["k"], "v\u{fffd}");
+        for name in ["Bad", "bad", "sentry[tags][k]"] {
+            assert!(
+                payload
+                    .warnings
+                    .iter()
+                    .any(|warning| warning.contains(name)),
+                "{:?}",
+                payload.warnings
+            );
+        }
+    }
+}
+
+/// Only what is lost of a source makes its bytes worth keeping.
+#[test]
+fn what_is_repaired_without_loss_is_not_kept_twice() {
+    for (text, damaged) in [
+        ("\u{feff}{\"a\":1}", 0),
+        ("{\"a\":1,}", 0),
+        ("{\"a\":NaN}", 0),
+        ("{\"a\":\"\\ud83d\"}", 0),
+        ("{\"a\":1", 1),
+        ("{\"a\":1} x", 1),
+    ] {
+        let merged = merged(vec![json_source(text)], &[]);
+        assert!(
+            merged.payload.event.contains_key("a") || damaged == 1,
+            "{text}"
+        );
+        assert_eq!(merged.damaged.len(), damaged, "{text}");
+    }
 }
 
 /// Events whose leaves are all different, below objects that are not.
@@ -494,7 +601,7 @@ proptest! {
 fn maps_as_names_of_maps_cost_no_more_than_they_are_long() {
     let mut bytes = vec![0x81; 60];
     bytes.extend(b"\xa1k\x01".repeat(61));
-    let (values, _) = super::msgpack::read_all(&bytes, &mut 1000);
-    let written = serde_json::to_vec(&values).expect("JSON");
+    let payload = merged(vec![Source::EventMsgpack(bytes.into())], &[]).payload;
+    let written = serde_json::to_vec(&payload).expect("JSON");
     assert!(written.len() < 10_000, "{} bytes", written.len());
 }

@@ -3,14 +3,16 @@
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use shared::lenient::{self, Input, Limits};
 
 use super::breadcrumbs::breadcrumbs;
-use super::text::{head, shortened};
+use super::text::shortened;
 use super::xml::{Fields, Sections, sections};
-use crate::limits::{TAG_BYTES_MAX, UNREAL_CONTEXT_BYTES_MAX};
+use crate::limits::TAG_BYTES_MAX;
 
-/// The field of the game's data in which Sentry's plugin keeps an event of its own.
-const GAME_EVENT: &str = "__sentry";
+/// What warnings call the context and the event in it.
+const CONTEXT: &str = "the crash context";
+const GAME_EVENT: &str = "__sentry of the crash context's game data";
 /// The engine's names of what makes a tag.
 const TAGS: [(&str, &str); 9] = [
     ("crash_type", "CrashType"),
@@ -34,17 +36,22 @@ const EXTRA: [(&str, &str); 4] = [
 const TICKS_TO_1970: i64 = 621_355_968_000_000_000;
 const NANOSECONDS_PER_TICK: i128 = 100;
 
-/// The event, in Sentry's shape, and what was damaged and left out. `context_xml` is the file's bytes (empty when it is
-/// missing), `log` those of the log, `user_id` the value of the query's `UserID`, which is
+/// The event, in Sentry's shape, and what was damaged and left out. `context` is the file's bytes, of any number, `log` those of the log, `user_id` the value of the query's `UserID`, which is
 /// `login|Epic account|machine`. An event that the game itself put into the context wins field by field.
 #[must_use]
 pub fn event_from_context(
-    context_xml: &[u8],
+    context: &mut Input<'_>,
     log: Option<&[u8]>,
     user_id: Option<&str>,
 ) -> (Value, Vec<String>) {
-    let mut sections = read(context_xml);
-    let mut warnings = std::mem::take(&mut sections.warnings);
+    let mut sections = sections(context);
+    let mut warnings = sections.repairs.warnings(CONTEXT);
+    if sections.runtime.is_empty() {
+        let bytes = context.passed();
+        warnings.push(format!(
+            "expected a crash context with RuntimeProperties, found none in {bytes} bytes"
+        ));
+    }
     let mut ids = user_id.unwrap_or_default().split('|').map(str::trim);
     let mut id = || ids.next().filter(|id| !id.is_empty());
     let login = id();
@@ -56,36 +63,27 @@ pub fn event_from_context(
                 .or_insert_with(|| id.to_owned());
         }
     }
-    let game_event = sections.game.remove(GAME_EVENT);
+    let game_event = sections.game_event.take();
     let mut event = event(&sections, login);
     let breadcrumbs = log.map(breadcrumbs).filter(|found| !found.is_empty());
     if let Some(breadcrumbs) = breadcrumbs {
         event.insert("breadcrumbs".into(), json!({"values": breadcrumbs}));
     }
-    match game_event.map(|text| serde_json::from_str(&text)) {
+    let game_event =
+        game_event.map(|text| lenient::json(text.as_bytes(), Limits::default()).into_object());
+    match game_event {
         None => {}
-        Some(Ok(Value::Object(fields))) => merge(&mut event, fields),
-        Some(Ok(_) | Err(_)) => warnings.push(format!(
-            "expected {GAME_EVENT} of the crash context's game data to be a JSON object, found something else"
-        )),
+        Some(Ok((fields, repairs))) => {
+            warnings.extend(repairs.warnings(GAME_EVENT));
+            merge(&mut event, fields);
+        }
+        Some(Err(found)) => {
+            warnings.push(format!(
+                "{GAME_EVENT} is not used: expected a JSON object, found {found}"
+            ));
+        }
     }
     (Value::Object(event), warnings)
-}
-
-fn read(context_xml: &[u8]) -> Sections {
-    let (xml, cut) = head(context_xml, UNREAL_CONTEXT_BYTES_MAX);
-    let mut sections = sections(&xml);
-    if cut {
-        sections.warnings.push(format!(
-            "of the crash context, only the first {UNREAL_CONTEXT_BYTES_MAX} bytes were read"
-        ));
-    } else if sections.runtime.is_empty() {
-        let bytes = context_xml.len();
-        sections.warnings.push(format!(
-            "expected a crash context with RuntimeProperties, found none in {bytes} bytes"
-        ));
-    }
-    sections
 }
 
 fn event(sections: &Sections, login: Option<&str>) -> Map<String, Value> {
@@ -223,6 +221,15 @@ fn merge(event: &mut Map<String, Value>, fields: Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::UNREAL_FIELD_BYTES_MAX;
+
+    fn event_from_context(
+        context: &[u8],
+        log: Option<&[u8]>,
+        user: Option<&str>,
+    ) -> (Value, Vec<String>) {
+        super::event_from_context(&mut Input::from(context), log, user)
+    }
 
     /// Shaped as the engine writes it, shortened.
     const CONTEXT: &str = include_str!("fixtures/CrashContext.runtime-xml");
@@ -271,6 +278,13 @@ mod tests {
         assert_eq!(event["tags"]["level"], "3");
         assert_eq!(event["tags"]["game_name"], "UE4-G");
         assert_eq!(event["user"], json!({"id": "x", "username": "u"}));
+        let odd = context("{\"release\":\"g@3\",\"extra\":{\"a\":\"\\ud83d\",\"n\":NaN}");
+        let (event, warnings) = event_from_context(odd.as_bytes(), None, None);
+        assert_eq!(
+            (&event["release"], &event["user"]["username"]),
+            (&json!("g@3"), &json!("u"))
+        );
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
         for damaged in ["[1]", "{", "x"] {
             let (event, warnings) = event_from_context(context(damaged).as_bytes(), None, None);
             assert_eq!(event["release"], "G@1");
@@ -293,8 +307,13 @@ mod tests {
         let (event, warnings) = event_from_context(cut, None, None);
         assert_eq!(event["tags"]["crash_type"], "Assert");
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        let huge = [CONTEXT.as_bytes(), &vec![b' '; UNREAL_CONTEXT_BYTES_MAX]].concat();
-        let (event, warnings) = event_from_context(&huge, None, None);
+        let huge = "x".repeat(UNREAL_FIELD_BYTES_MAX + 1);
+        let huge = CONTEXT.replacen(
+            "<RuntimeProperties>",
+            &format!("<RuntimeProperties><Huge>{huge}</Huge>"),
+            1,
+        );
+        let (event, warnings) = event_from_context(huge.as_bytes(), None, None);
         assert_eq!(event["tags"]["crash_type"], "Assert");
         assert_eq!(warnings.len(), 1, "{warnings:?}");
     }

@@ -7,13 +7,6 @@ enum Encoding {
     Utf16(fn([u8; 2]) -> u16),
 }
 
-/// The first `bytes_max` bytes as text, damage replaced; and whether there were more.
-pub(super) fn head(bytes: &[u8], bytes_max: usize) -> (String, bool) {
-    let (encoding, text) = detect(bytes);
-    let end = text.len().min(bytes_max);
-    (decode(encoding, &text[..end]), end < text.len())
-}
-
 /// The last `bytes_max` bytes as text, from the start of a line on.
 pub(super) fn tail(bytes: &[u8], bytes_max: usize) -> String {
     let (encoding, text) = detect(bytes);
@@ -70,16 +63,11 @@ mod tests {
             "\u{feff}größe\nzwei".as_bytes().to_vec(),
             utf_16("größe\nzwei"),
         ] {
-            assert_eq!(head(&bytes, 100), ("größe\nzwei".to_owned(), false));
             assert_eq!(tail(&bytes, 100), "größe\nzwei");
-            assert!(head(&bytes, 4).1);
             assert_eq!(tail(&bytes, 10), "zwei");
         }
         let big_endian = [0xfe, 0xff, 0, b'x', 0xd8, 0];
-        assert_eq!(head(&big_endian, 100).0, "x\u{fffd}");
-        assert_eq!(
-            (head(b"", 9).0, tail(b"", 9)),
-            (String::new(), String::new())
-        );
+        assert_eq!(tail(&big_endian, 100), "x\u{fffd}");
+        assert_eq!(tail(b"", 9), "");
     }
 }
