@@ -340,7 +340,7 @@ impl Found {
             Some(_) | None => {
                 fields.remove(&name);
                 self.bytes = self.bytes.saturating_sub(name.len() + bytes);
-                Fault::LeftOut { bytes }
+                Fault::LeftOut
             }
         };
         self.note_field(&name, fault);

@@ -269,6 +269,11 @@ impl Builder {
         self.repairs.note(|| path(frames), fault);
     }
 
+    /// Notes that the text that comes next is only the beginning of one.
+    pub(super) fn note_shortened(&mut self, kept: usize, bytes: u64) {
+        self.shed.note_text(&path(&self.frames), kept, bytes);
+    }
+
     /// Notes a fault of the document as a whole.
     pub(super) fn note_whole(&mut self, fault: Fault) {
         self.repairs.note(String::new, fault);

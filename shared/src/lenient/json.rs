@@ -253,10 +253,7 @@ impl<'i, 'p> Reader<'i, 'p> {
             self.builder.note(fault);
         }
         if quoted.bytes > quoted.raw.len() as u64 {
-            self.builder.note(Fault::Shortened {
-                kept: text.len(),
-                bytes: quoted.bytes,
-            });
+            self.builder.note_shortened(text.len(), quoted.bytes);
         }
         self.put(Value::String(text));
     }

@@ -186,8 +186,7 @@ impl<'i, 'p> Reader<'i, 'p> {
             .into_iter()
             .for_each(|fault| self.builder.note(fault));
         if bytes > self.bytes_max as u64 {
-            let kept = text.len();
-            self.builder.note(Fault::Shortened { kept, bytes });
+            self.builder.note_shortened(text.len(), bytes);
         }
         self.builder.put(Value::String(text));
     }

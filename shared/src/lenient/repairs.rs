@@ -64,10 +64,7 @@ pub enum Fault {
         bytes: u64,
     },
     /// A value that was too large.
-    LeftOut {
-        /// What it held.
-        bytes: usize,
-    },
+    LeftOut,
     /// Breadcrumbs that were too many or too large.
     Breadcrumbs(usize),
     /// More of a kind than are kept.
@@ -118,7 +115,7 @@ impl fmt::Display for Fault {
             Self::Shortened { kept, bytes } => {
                 write!(f, "too large: the first {kept} bytes of {bytes} were kept")
             }
-            Self::LeftOut { bytes } => write!(f, "too large: {bytes} bytes were left out"),
+            Self::LeftOut => f.write_str("too large: it was left out"),
             Self::Breadcrumbs(count) => write!(f, "too large: the oldest {count} were left out"),
             Self::TooMany(most) => write!(
                 f,
@@ -141,7 +138,7 @@ impl Fault {
             | Self::Cut
             | Self::Trailing
             | Self::Shortened { .. }
-            | Self::LeftOut { .. }
+            | Self::LeftOut
             | Self::Breadcrumbs(_)
             | Self::TooMany(_) => true,
             Self::Surrogate

@@ -13,6 +13,8 @@ use crate::limits::{BREADCRUMBS_MAX, EVENT_TEXT_BYTES_KEPT};
 
 /// What is left out of each kind by name; more is counted.
 const NAMED_MAX: usize = 8;
+/// What is told of a path.
+const PATH_BYTES_MAX: usize = 300;
 const BREADCRUMBS: &str = "breadcrumbs";
 /// Sentry's place for a list within a field.
 const VALUES: &str = "values";
@@ -24,7 +26,7 @@ const LAST: [&str; 4] = ["user", "tags", "fingerprint", "event_id"];
 pub(super) struct Shed {
     /// Texts by their paths: how much is kept, and how long they were.
     texts: BTreeMap<String, (usize, u64)>,
-    fields: Vec<(String, usize)>,
+    fields: Vec<String>,
     more: usize,
     breadcrumbs: usize,
 }
@@ -96,7 +98,7 @@ impl Shed {
             return;
         }
         let Value::Object(_) = root else {
-            self.leave_out(String::new(), excess.held);
+            self.leave_out(String::new());
             *root = Value::Null;
             return;
         };
@@ -125,7 +127,7 @@ impl Shed {
                 Some(inner) => format!("{}.{}", quoted(&field.name), quoted(inner)),
                 None => quoted(&field.name),
             };
-            self.leave_out(path, field.cost);
+            self.leave_out(path);
         }
         self.leave_out_rest(root, &mut excess);
     }
@@ -140,18 +142,17 @@ impl Shed {
             if !is_kept {
                 let cost = add((name.len(), 0), cost(value));
                 excess.take(cost);
-                self.leave_out(quoted(name), cost);
+                self.leave_out(quoted(name));
             }
             is_kept
         });
     }
 
-    fn leave_out(&mut self, path: String, (bytes, _): (usize, usize)) {
-        let is_full = self.fields.len() >= NAMED_MAX;
-        match self.fields.iter_mut().find(|(field, _)| *field == path) {
-            Some((_, left_out)) => *left_out += bytes,
-            None if is_full => self.more += 1,
-            None => self.fields.push((path, bytes)),
+    fn leave_out(&mut self, path: String) {
+        if self.fields.len() >= NAMED_MAX {
+            self.more += usize::from(!self.fields.contains(&path));
+        } else if !self.fields.contains(&path) {
+            self.fields.push(path);
         }
     }
 
@@ -194,7 +195,9 @@ impl Shed {
         }
     }
 
-    fn note_text(&mut self, path: &str, kept: usize, bytes: u64) {
+    /// Notes a shortened text: of one that was shortened before, how long it was at first.
+    pub(super) fn note_text(&mut self, path: &str, kept: usize, bytes: u64) {
+        let path = &path[..path.floor_char_boundary(PATH_BYTES_MAX)];
         if self.texts.len() < NAMED_MAX || self.texts.contains_key(path) {
             let noted = self.texts.entry(path.to_owned()).or_insert((kept, bytes));
             noted.0 = kept;
@@ -203,8 +206,8 @@ impl Shed {
         }
     }
 
-    /// Leaves out the oldest breadcrumbs while there are more than so many, and while all is too much; a last one that is itself
-    /// too much goes, too.
+    /// Leaves out the oldest breadcrumbs down to as many as are kept of any event, or down to one while all is too much; a last one
+    /// that is itself too much goes, too.
     fn shorten_breadcrumbs(&mut self, root: &mut Value, excess: &mut Excess, left_min: usize) {
         let Some(list) = root.get_mut(BREADCRUMBS) else {
             return;
@@ -219,7 +222,8 @@ impl Shed {
         let Some(last) = list.pop() else { return };
         list.sort_by_cached_key(|breadcrumb| breadcrumb.get("timestamp").and_then(moment));
         let mut gone = 0;
-        while excess.is_over() && list.len() + 1 - gone > left_min {
+        let is_excess = |excess: &Excess| excess.is_over() || left_min == BREADCRUMBS_MAX;
+        while is_excess(excess) && list.len() + 1 - gone > left_min {
             excess.take(cost(&list[gone]));
             gone += 1;
         }
@@ -244,8 +248,8 @@ impl Shed {
                 Fault::Breadcrumbs(self.breadcrumbs),
             );
         }
-        for (path, bytes) in self.fields {
-            repairs.note(|| path, Fault::LeftOut { bytes });
+        for path in self.fields {
+            repairs.note(|| path, Fault::LeftOut);
         }
         repairs.count(self.more);
     }
