@@ -14,6 +14,7 @@ use minidump_unwind::MultiSymbolProvider;
 use processor::parser::{Attempts, ParserPool, ParserSettings, WORKER_SUBCOMMAND, worker_main};
 use shared::config::ProcessorConfig;
 use shared::content::Content;
+use shared::id::ProjectId;
 
 #[path = "../tests/dumps/mod.rs"]
 mod dumps;
@@ -106,6 +107,7 @@ fn through_pool(workers: usize, time: Duration, dump: &Bytes) -> f64 {
         .expect("a runtime");
     runtime.block_on(async {
         let pool = ParserPool::start(settings);
+        let project = ProjectId::new(1).expect("not zero");
         let done = AtomicUsize::new(0);
         let clock = Instant::now();
         // Twice the workers: the next dump waits while one is parsed, as intake does.
@@ -113,7 +115,10 @@ fn through_pool(workers: usize, time: Duration, dump: &Bytes) -> f64 {
             while clock.elapsed() < time {
                 let dump = Content::from(dump.clone());
                 let first = Attempts::new(|| std::future::ready(1));
-                let parsed = pool.parse(&dump, &first).await.expect("the pool works");
+                let parsed = pool
+                    .parse(project, &dump, &first)
+                    .await
+                    .expect("the pool works");
                 parsed.last.result.expect("readable");
                 done.fetch_add(1, Ordering::Relaxed);
             }

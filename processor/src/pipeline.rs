@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use shared::backoff::Backoff;
 use shared::config::{KeepMinidump, PrivacyConfig};
 use shared::content::Content;
-use shared::envelope::{Attachment, AttachmentKind};
+use shared::envelope::{Attachment, AttachmentKind, Envelope};
 use shared::id::EventId;
 use shared::metrics::{Metrics, Stage};
 use shared::outcome::{Failure, Outcome, Verdict};
 use shared::privacy::PrivacyRules;
-use shared::report::{CrashDetails, Processing, Report, ReportAttachment};
+use shared::report::{Processing, Report, ReportAttachment};
 use shared::state::{AttemptId, Finished, State};
 use shared::storage::{EventFolder, Storage, StoragePath};
 use tokio::sync::OwnedSemaphorePermit;
@@ -24,7 +24,7 @@ use crate::files::{ReportFiles, corruption};
 use crate::intake::{Assembled, Delivery, Incomplete};
 use crate::parser::{Attempts, Parsed, ParserPool};
 use crate::publish::Publisher;
-use crate::report;
+use crate::report::{self, DumpDetails};
 
 /// What reports name as their parser.
 pub(crate) const PARSER_NAME: &str = "rust-minidump 0.27";
@@ -236,8 +236,8 @@ impl Pipeline {
             reprocessed_at: None,
             partial: None,
         };
-        let details = CrashDetails::default();
-        let event = report::build(envelope, details, files.stored, processing, privacy);
+        let dump = DumpDetails::default();
+        let event = report::build(envelope, dump, files.stored, processing, privacy);
         let encoded = report::encode(&event);
         again("storing the event", || {
             self.storage.store_document(folder.event(), encoded.clone())
@@ -263,17 +263,16 @@ impl Pipeline {
             partial: None,
         };
         let mut attempts = 0;
-        let mut details = CrashDetails::default();
+        let mut dump = DumpDetails::default();
         if let Some(minidump) = envelope.minidump() {
-            let parsed = self
-                .parse_minidump(envelope.event_id, &minidump.content)
-                .await;
+            let parsed = self.parse_minidump(envelope, &minidump.content).await;
             attempts = parsed.attempts;
             processing.started_at = parsed.last.started_at;
             processing.seconds = parsed.last.seconds;
             match parsed.last.result {
                 Ok(told) => {
-                    details = told.details;
+                    dump.details = told.details;
+                    dump.time = told.time;
                     processing.warnings.extend(told.warnings);
                     processing.partial = told.partial;
                     if processing.partial.is_some() {
@@ -283,7 +282,7 @@ impl Pipeline {
                 Err(error) => return Fate::failed(error.into(), attempts),
             }
         }
-        let report = report::build(envelope, details, files.stored, processing, privacy);
+        let report = report::build(envelope, dump, files.stored, processing, privacy);
         let encoded = report::encode(&report);
         again("storing the report", || {
             self.storage
@@ -299,7 +298,12 @@ impl Pipeline {
 
     /// Hands a dump to the parser. The attempts are counted in the state, so that a dump that takes this process with it
     /// does so no more often than it may.
-    async fn parse_minidump(&self, event: EventId, minidump: &Content) -> Parsed {
+    async fn parse_minidump(&self, envelope: &Envelope, minidump: &Content) -> Parsed {
+        let Envelope {
+            event_id: event,
+            project_id: project,
+            ..
+        } = *envelope;
         let _parsing = self.metrics.enter(Stage::Parse);
         let attempts = Attempts::new(|| async move {
             let attempt = AttemptId::random();
@@ -312,7 +316,10 @@ impl Pipeline {
             }
             begun
         });
-        let parsed = again("parsing", || self.parser.parse(minidump, &attempts)).await;
+        let parsed = again("parsing", || {
+            self.parser.parse(project, minidump, &attempts)
+        })
+        .await;
         let seconds = parsed.last.seconds;
         self.metrics.parse_duration_seconds.observe(seconds);
         parsed

@@ -21,6 +21,11 @@ use shared::{annotations, event};
 
 pub use fit::{REPORT_BYTES_MIN, fit};
 
+/// A dump's time is believed from here on, in seconds since 1970: no minidump is older than the year 2000, but clocks
+/// without a battery begin at 1970.
+const DUMP_TIME_MIN_SECONDS: i64 = 946_684_800;
+/// How much later than its arrival a dump may say it was written: clocks differ.
+const DUMP_TIME_AHEAD_MAX_SECONDS: i64 = 60;
 /// What a report takes beside what its dump tells, mostly.
 const LIKELY_CLIENT_BYTES: usize = 8 << 10;
 
@@ -29,7 +34,7 @@ const LIKELY_CLIENT_BYTES: usize = 8 << 10;
 #[must_use]
 pub fn build(
     envelope: &Envelope,
-    details: CrashDetails,
+    dump: DumpDetails,
     attachments: Vec<ReportAttachment>,
     processing: Processing,
     privacy: &PrivacyConfig,
@@ -40,7 +45,7 @@ pub fn build(
         received_at: envelope.received_at,
     };
     let payload = read_payload(&envelope.event);
-    put_together(crash, payload, details, attachments, processing, privacy)
+    put_together(crash, payload, dump, attachments, processing, privacy)
 }
 
 /// Puts a report together anew: what an earlier one says for the client, and what the dump tells now. The earlier one's
@@ -48,7 +53,7 @@ pub fn build(
 #[must_use]
 pub fn rebuild(
     earlier: Report,
-    details: CrashDetails,
+    dump: DumpDetails,
     processing: Processing,
     privacy: &PrivacyConfig,
 ) -> Report {
@@ -76,11 +81,26 @@ pub fn rebuild(
         warnings: earlier.processing.warnings,
     };
     let attachments = earlier.attachments;
-    let mut report = put_together(crash, payload, details, attachments, processing, privacy);
+    let mut report = put_together(crash, payload, dump, attachments, processing, privacy);
     let mut told = HashSet::new();
     let warnings = &mut report.processing.warnings;
     warnings.retain(|warning| told.insert(warning.clone()));
     report
+}
+
+/// What the dump tells.
+#[derive(Default)]
+pub struct DumpDetails {
+    /// For the report, as it is.
+    pub details: CrashDetails,
+    /// When it was written, by the clock of its machine.
+    pub time: Option<Timestamp>,
+}
+
+/// Whether a dump may have been written at `time`, when it arrived at `received_at`.
+fn is_believable(time: Timestamp, received_at: Timestamp) -> bool {
+    let latest = received_at.as_second() + DUMP_TIME_AHEAD_MAX_SECONDS;
+    (DUMP_TIME_MIN_SECONDS..=latest).contains(&time.as_second())
 }
 
 /// Which crash, and when the relay had it.
@@ -93,12 +113,20 @@ struct Identity {
 fn put_together(
     crash: Identity,
     mut payload: EventPayload,
-    details: CrashDetails,
+    dump: DumpDetails,
     attachments: Vec<ReportAttachment>,
-    processing: Processing,
+    mut processing: Processing,
     privacy: &PrivacyConfig,
 ) -> Report {
+    let DumpDetails { details, time } = dump;
     annotations::fill(&mut payload, &details.annotations);
+    if payload.timestamp.is_none() {
+        payload.timestamp = time.filter(|time| is_believable(*time, crash.received_at));
+        if let (Some(time), None) = (time, payload.timestamp) {
+            let warning = format!("the time in the dump is not believed: {time}");
+            processing.warnings.push(warning);
+        }
+    }
     let mut report = Report {
         schema: REPORT_SCHEMA.into(),
         event_id: crash.event_id,

@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use crate::cluster::limit;
 use crate::parser::{Attempts, ParserPool, ParserSettings, ParserUnavailable};
 use crate::pipeline::PARSER_NAME;
-use crate::report;
+use crate::report::{self, DumpDetails};
 use crate::run::ProcessorError;
 
 /// The header of a report's record that says which revision it is; the first telling of a report has none.
@@ -154,7 +154,11 @@ impl Reprocessor {
         // An operator looks on: attempts count within this run only.
         let begun = AtomicU32::new(0);
         let attempts = Attempts::new(|| async { begun.fetch_add(1, Ordering::Relaxed) + 1 });
-        let parsed = self.parser.parse(&dump, &attempts).await?.last;
+        let parsed = self
+            .parser
+            .parse(crash.project_id, &dump, &attempts)
+            .await?
+            .last;
         let told = parsed.result.map_err(|error| NotRenewed::Failed {
             error: error.to_string(),
             reason: Failure::from(error).reason(),
@@ -169,7 +173,11 @@ impl Reprocessor {
             partial: told.partial,
         };
         let privacy = self.privacy.of(crash.project_id);
-        let report = report::rebuild(earlier, told.details, processing, &privacy);
+        let dump = DumpDetails {
+            details: told.details,
+            time: told.time,
+        };
+        let report = report::rebuild(earlier, dump, processing, &privacy);
         let renewed = Renewed {
             revision,
             signature: report.crash.signature.clone(),

@@ -188,7 +188,27 @@ fn of_thread(thread: &Thread) -> String {
     if parts.is_empty() {
         parts.extend(thread.frames.first().map(label));
     }
-    parts.join(SEPARATOR).chars().take(CHARS_MAX).collect()
+    visible(&parts.join(SEPARATOR)).take(CHARS_MAX).collect()
+}
+
+/// Without what no reader sees and a terminal obeys: control characters, marks of direction, characters without width. A
+/// dump's names are a stranger's.
+fn visible(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|found| {
+        !found.is_control()
+            && !matches!(
+                found,
+                '\u{ad}'
+                    | '\u{61c}'
+                    | '\u{180e}'
+                    | '\u{200b}'..='\u{200f}'
+                    | '\u{2028}'..='\u{202e}'
+                    | '\u{2060}'..='\u{206f}'
+                    | '\u{feff}'
+                    | '\u{fff9}'..='\u{fffb}'
+                    | '\u{e0000}'..='\u{e007f}'
+            )
+    })
 }
 
 fn is_plumbing(frame: &Frame) -> bool {
@@ -381,6 +401,16 @@ mod tests {
             ("é<ü>ß", "é<T>ß"),
         ] {
             assert_eq!(without_arguments(written), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_no_reader_sees_is_in_no_signature() {
+        let marked = "Load\u{0}\u{1b}[31m\u{7f}\u{85}\u{202e}\u{2066}\u{200f}\u{61c}\n::é\u{fffd}";
+        assert_eq!(of(vec![function(marked)]), "Load[31m::é\u{fffd}");
+        assert_eq!(of(vec![bare(Some("e\u{202e}d"), 0x10)]), "ed+0x10");
+        for found in (0..0x20).chain(0x7f..0xa0).filter_map(char::from_u32) {
+            assert_eq!(of(vec![function(&format!("a{found}b"))]), "ab", "{found:?}");
         }
     }
 

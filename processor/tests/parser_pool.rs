@@ -4,6 +4,7 @@
 
 use std::future::ready;
 use std::io::{Read, Write};
+use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::AssertUnwindSafe;
 use std::process::{Child, ChildStdin, ExitCode, Stdio};
@@ -19,6 +20,7 @@ use processor::parser::{
 };
 use shared::config::ProcessorConfig;
 use shared::content::{Content, Segment};
+use shared::id::ProjectId;
 use shared::outcome::{Failure, Reason};
 use shared::report::PartialReason;
 
@@ -26,7 +28,7 @@ mod dumps;
 mod hooks;
 
 use hooks::{
-    ABORT, ALLOCATE, CHATTER, OVERFLOW, PANIC, PROCESS_ID, SLOW, SLOWNESS, SPIN, TRESPASS,
+    ABORT, ALLOCATE, CHATTER, OVERFLOW, PANIC, PROCESS_ID, SLEEP, SLOW, SLOWNESS, SPIN, TRESPASS,
     obey_or_parse,
 };
 
@@ -62,6 +64,8 @@ fn main() -> ExitCode {
         a_spinning_worker_ends_without_its_parents_doing,
         a_dump_that_takes_too_long_is_told_in_part,
         a_worker_is_refused_all_but_parsing,
+        a_worker_has_no_descriptor_and_no_capability_of_its_parent,
+        a_process_serves_one_project,
         an_overflowed_stack_says_so,
         attempts_of_earlier_lives_count,
         what_is_not_the_dumps_fault_is_not_held_against_it,
@@ -105,6 +109,10 @@ async fn parsed(pool: &ParserPool, dump: &[u8]) -> Parsed {
     parsed.expect("the pool works")
 }
 
+fn project(number: u64) -> ProjectId {
+    ProjectId::new(number).expect("not zero")
+}
+
 /// Parses a dump that was tried so often by earlier lives of the processor.
 async fn parse_after(
     before: u32,
@@ -113,7 +121,7 @@ async fn parse_after(
 ) -> Result<Parsed, ParserUnavailable> {
     let begun = AtomicU32::new(before);
     let attempts = Attempts::new(|| ready(begun.fetch_add(1, Ordering::Relaxed) + 1));
-    pool.parse(dump, &attempts).await
+    pool.parse(project(1), dump, &attempts).await
 }
 
 /// A dump that ends with a hook.
@@ -123,9 +131,18 @@ fn hooked(hook: &[u8]) -> Vec<u8> {
 
 /// Insists that `dump` fails for `reason` after `attempts`, and that the pool then parses a good one.
 async fn fails(settings: ParserSettings, dump: &[u8], reason: Reason, attempts: u32) -> Failure {
+    fails_within(settings, dump, reason, attempts..=attempts).await
+}
+
+async fn fails_within(
+    settings: ParserSettings,
+    dump: &[u8],
+    reason: Reason,
+    attempts: RangeInclusive<u32>,
+) -> Failure {
     let pool = ParserPool::start(settings);
     let failed = parsed(&pool, dump).await;
-    assert_eq!(failed.attempts, attempts);
+    assert!(attempts.contains(&failed.attempts), "{failed:?}");
     let failure = Failure::from(failed.last.result.expect_err("fails"));
     assert_eq!(failure.reason(), reason, "{failure:?}");
     let after = parsed(&pool, &whole()).await;
@@ -230,8 +247,11 @@ async fn a_spinning_process_is_killed() {
         attempts_max: 2,
         ..settings()
     };
-    let failure = fails(settings, SPIN, Reason::ParserTimeout, 2).await;
+    // One, unless others have the processors.
+    let failure = fails_within(settings.clone(), SPIN, Reason::ParserTimeout, 1..=2).await;
     assert_eq!(failure, Failure::ParserTimeout { limit_seconds: 0.5 });
+    // That was not the dump's own doing.
+    fails(settings, SLEEP, Reason::ParserTimeout, 2).await;
 }
 
 async fn endless_memory_is_told_from_a_crash() {
@@ -239,7 +259,7 @@ async fn endless_memory_is_told_from_a_crash() {
         memory_bytes_max: 512 << 20,
         ..settings()
     };
-    let failure = fails(settings, ALLOCATE, Reason::ParserOutOfMemory, 3).await;
+    let failure = fails(settings, ALLOCATE, Reason::ParserOutOfMemory, 1).await;
     let limit_bytes = 512 << 20;
     assert_eq!(failure, Failure::ParserOutOfMemory { limit_bytes });
 }
@@ -251,7 +271,7 @@ async fn a_process_that_dies_early_blocks_nobody() {
         ..settings()
     };
     let dump = vec![0; 256 << 20];
-    fails(settings, &dump, Reason::ParserOutOfMemory, 3).await;
+    fails(settings, &dump, Reason::ParserOutOfMemory, 1).await;
 }
 
 async fn chatter_on_standard_error_blocks_nobody() {
@@ -330,6 +350,7 @@ async fn a_dump_that_takes_too_long_is_told_in_part() {
         details,
         warnings,
         partial,
+        ..
     } = answer.last.result.expect("something is told");
     let partial = partial.expect("not all of it");
     assert_eq!(partial.reason, PartialReason::Timeout);
@@ -351,7 +372,7 @@ async fn a_worker_is_refused_all_but_parsing() {
     let confinement = pool.confinement().await.expect("the pool works");
     let answer = parsed(&pool, &hooked(TRESPASS)).await.last.result;
     let said = answer.expect_err("the hook answers so").to_string();
-    assert_eq!(said.lines().count(), 7);
+    assert_eq!(said.lines().count(), 9);
     match &confinement.system_calls {
         Protection::On => {
             for line in said.lines() {
@@ -360,6 +381,55 @@ async fn a_worker_is_refused_all_but_parsing() {
         }
         Protection::Off { why } => panic!("system calls are not filtered: {why}"),
     }
+    pool.stop().await;
+}
+
+async fn a_worker_has_no_descriptor_and_no_capability_of_its_parent() {
+    let left_open = tempfile::tempfile().expect("a file");
+    let inherited = rustix::io::FdFlags::empty();
+    rustix::io::fcntl_setfd(&left_open, inherited).expect("is passed on");
+    let pool = ParserPool::start(settings());
+    let confinement = pool.confinement().await.expect("the pool works");
+    assert_eq!(confinement.capabilities, Protection::On);
+    let process = format!("/proc/{}", process_id(&pool).await);
+    let open = std::fs::read_dir(format!("{process}/fd")).expect("is running");
+    let kinds = open.map(|open| {
+        let path = open.expect("an entry").path();
+        let file = std::fs::read_link(&path).expect("a descriptor");
+        file.to_string_lossy().into_owned()
+    });
+    let others: Vec<String> = kinds.filter(|kind| !kind.starts_with("pipe:")).collect();
+    assert_eq!(others, Vec::<String>::new(), "only its pipes");
+    let status = std::fs::read_to_string(format!("{process}/status")).expect("is running");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        let line = status.lines().find(|line| line.starts_with(set));
+        let line = line.expect("the kernel says it");
+        // Only who holds a privilege can take it out of the bounding set; without, it cannot be used.
+        let is_none = line.ends_with(&"0".repeat(16));
+        assert!(is_none || set == "CapBnd", "{line}");
+    }
+    pool.stop().await;
+}
+
+async fn a_process_serves_one_project() {
+    let pool = ParserPool::start(settings());
+    let id_for = async |number| {
+        let attempts = Attempts::new(|| ready(1));
+        let dump = Content::from(PROCESS_ID.to_vec());
+        let parsed = pool.parse(project(number), &dump, &attempts).await;
+        let answer = parsed.expect("the pool works").last.result;
+        answer.expect_err("the hook answers so").to_string()
+    };
+    let first = id_for(1).await;
+    let second = id_for(2).await;
+    assert_ne!(first, second);
+    assert_eq!(id_for(1).await, first, "it was kept");
+    assert_eq!(id_for(2).await, second);
+    // So many others that the first is not kept.
+    for number in 3..20 {
+        assert_ne!(id_for(number).await, first);
+    }
+    assert_ne!(id_for(1).await, first);
     pool.stop().await;
 }
 
@@ -402,7 +472,7 @@ async fn what_is_not_the_dumps_fault_is_not_held_against_it() {
     let dump = Content::from(whole());
     let begun = AtomicU32::new(0);
     let attempts = Attempts::new(|| ready(begun.fetch_add(1, Ordering::Relaxed) + 1));
-    let error = pool.parse(&dump, &attempts).await;
+    let error = pool.parse(project(1), &dump, &attempts).await;
     let error = error.expect_err("no such program");
     assert!(matches!(error, ParserUnavailable::Start(_)), "{error}");
     assert_eq!(begun.load(Ordering::Relaxed), 0);
@@ -417,7 +487,10 @@ async fn what_is_not_the_dumps_fault_is_not_held_against_it() {
     };
     for settings in [too_little, says_nothing] {
         let pool = ParserPool::start(settings);
-        let error = pool.parse(&dump, &attempts).await.expect_err("no process");
+        let error = pool
+            .parse(project(1), &dump, &attempts)
+            .await
+            .expect_err("no process");
         assert!(matches!(error, ParserUnavailable::Silent(_)), "{error}");
         assert_eq!(begun.load(Ordering::Relaxed), 0);
     }
@@ -430,7 +503,7 @@ async fn what_is_not_the_dumps_fault_is_not_held_against_it() {
         bytes: 10,
     });
     for _ in 0..5 {
-        let error = pool.parse(&lost, &attempts).await;
+        let error = pool.parse(project(1), &lost, &attempts).await;
         let error = error.expect_err("the file is empty");
         assert!(matches!(error, ParserUnavailable::ReadDump(_)), "{error}");
     }

@@ -1,6 +1,7 @@
-//! A dump that kills its parser, keeps it busy for ever or makes it swell: the outcome says so after three attempts, over
-//! restarts too; its neighbours are processed, the processor lives on, and the dump is kept.
+//! A dump that kills its parser, keeps it busy for ever or makes it swell: the outcome says so, after three attempts where
+//! another may end otherwise, over restarts too; its neighbours are processed, the processor lives on, and the dump is kept.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,6 +12,10 @@ use serde_json::Value;
 /// Of the processor, before a dump that may be tried once is held to be the cause.
 const DEATHS: u32 = 5;
 const ATTEMPTS: u32 = 3;
+/// A crash may have been an accident.
+const CRASHES: RangeInclusive<u32> = ATTEMPTS..=ATTEMPTS;
+/// A time-out may have been one when other processes had the processors.
+const TIMEOUTS: RangeInclusive<u32> = 1..=ATTEMPTS;
 /// Good dumps between two hostile ones.
 const NEIGHBOURS: usize = 4;
 const TIME_MAX: &str = "2s";
@@ -33,27 +38,27 @@ fn parsers_that_die_spin_or_swell_are_named_and_their_neighbours_processed() {
         attempt_begins(&mut stack, attempt);
         stack.processor().running().kill_children();
     }
-    let event = fails(&stack, &killed_id, "parser_crashed", &killed);
+    let event = fails(&stack, &killed_id, "parser_crashed", &killed, CRASHES);
     assert!(error(&event).contains("SIGKILL"), "{event}");
 
     let hostile = [
-        ("spin", "parser_timeout"),
-        ("abort", "parser_crashed"),
-        ("allocate", "parser_out_of_memory"),
-        ("overflow", "parser_crashed"),
+        ("spin", "parser_timeout", TIMEOUTS),
+        ("abort", "parser_crashed", CRASHES),
+        ("allocate", "parser_out_of_memory", 1..=1),
+        ("overflow", "parser_crashed", CRASHES),
     ];
     let mut promised = Vec::new();
     let mut neighbours = Vec::new();
-    for (hook, reason) in hostile {
+    for (hook, reason, attempts) in hostile {
         let dump = dumps::hooked(hook);
-        promised.push((stack.upload(&dump), reason, dump));
+        promised.push((stack.upload(&dump), reason, attempts, dump));
         neighbours.extend((0..NEIGHBOURS).map(|_| stack.upload(&dumps::unique())));
     }
     for id in &neighbours {
         dumps::check_report(&stack.report(id));
     }
-    for (id, reason, dump) in &promised {
-        fails(&stack, id, reason, dump);
+    for (id, reason, attempts, dump) in &promised {
+        fails(&stack, id, reason, dump, attempts.clone());
     }
     let slow = dumps::with_hook(broken::crash_with_threads(61), "slow symbols");
     let report = stack.report(&stack.upload(&slow));
@@ -117,9 +122,14 @@ fn remembered(mut stack: Stack) {
     attempt_begins(&mut stack, 1);
     stack.processor().kill();
     stack.processor().start();
-    fails(&stack, &id, "parser_timeout", &dump);
+    let event = fails(&stack, &id, "parser_timeout", &dump, 2..=ATTEMPTS);
     let later = stack.processor().metric("crashferry_parser_attempts_total");
-    assert_eq!(later, f64::from(ATTEMPTS - 1), "in the second life");
+    let attempts = event["outcome"]["attempts"].as_f64();
+    assert_eq!(
+        attempts,
+        Some(later + 1.0),
+        "all but one in the second life"
+    );
     stack.finish(0, 1);
 }
 
@@ -135,11 +145,18 @@ fn attempt_begins(stack: &mut Stack, attempt: u32) {
     });
 }
 
-/// Waits until the event has failed for `reason` after all attempts, and insists that its dump is kept.
-fn fails(stack: &Stack, id: &str, reason: &str, dump: &[u8]) -> Value {
+/// Waits until the event has failed for `reason` after so many attempts, and insists that its dump is kept.
+fn fails(
+    stack: &Stack,
+    id: &str,
+    reason: &str,
+    dump: &[u8],
+    attempts: RangeInclusive<u32>,
+) -> Value {
     let event = stack.fate(id, "failed", FATE_DEADLINE);
     assert_eq!(event["reason"], reason, "{event}");
-    assert_eq!(event["outcome"]["attempts"], ATTEMPTS, "{event}");
+    let made = event["outcome"]["attempts"].as_u64().unwrap_or_default();
+    assert!(attempts.contains(&(made as u32)), "{event}");
     assert!(stack.stored_dump(id) == dump, "the dump of {id} is kept");
     event
 }

@@ -10,6 +10,9 @@ use shared::report::{CrashDetails, Partial};
 
 use super::worker::Answer;
 
+/// A process that had a processor for this share of its time ran out of time by itself.
+const BUSY_SHARE_MIN: f64 = 0.75;
+
 /// Counts the attempts at one dump where the count outlives this process.
 pub struct Attempts<B> {
     begin: B,
@@ -77,6 +80,8 @@ pub struct Told {
     pub warnings: Vec<String>,
     /// What is absent because time ran out.
     pub partial: Option<Partial>,
+    /// When the dump was written, by the clock of its machine.
+    pub time: Option<Timestamp>,
 }
 
 /// Why an attempt at a dump told nothing. The cause lies in the dump, or may.
@@ -99,22 +104,35 @@ pub enum AttemptError {
     TimedOut {
         /// The time it had.
         limit: Duration,
+        /// How much of it it had a processor; `None` when nobody knows.
+        used: Option<Duration>,
     },
     /// The process wanted more memory than it may have, and died.
     #[error("more than {limit_bytes} bytes of memory wanted")]
     OutOfMemory {
         /// What it may have.
         limit_bytes: u64,
+        /// What the machine had left just afterwards; `None` when nobody knows.
+        available_bytes: Option<u64>,
     },
 }
 
 impl AttemptError {
-    /// Whether another attempt may end otherwise.
+    /// Whether another attempt may end otherwise. Parsing is deterministic: a dump that met a limit by itself meets it
+    /// again. It did not do so by itself when it had no processor for much of its time, or when the machine itself had no
+    /// memory to give. Of a crash nobody knows.
     #[must_use]
     pub fn may_be_tried_again(&self) -> bool {
         match self {
             Self::Unreadable { .. } => false,
-            Self::Crashed { .. } | Self::TimedOut { .. } | Self::OutOfMemory { .. } => true,
+            Self::Crashed { .. } => true,
+            Self::TimedOut { limit, used } => {
+                used.is_none_or(|used| used < limit.mul_f64(BUSY_SHARE_MIN))
+            }
+            Self::OutOfMemory {
+                limit_bytes,
+                available_bytes,
+            } => available_bytes.is_none_or(|available| available < *limit_bytes),
         }
     }
 }
@@ -124,10 +142,12 @@ impl From<AttemptError> for Failure {
         match error {
             AttemptError::Unreadable { error } => Self::UnreadableMinidump { error },
             AttemptError::Crashed { error } => Self::ParserCrashed { error },
-            AttemptError::TimedOut { limit } => Self::ParserTimeout {
+            AttemptError::TimedOut { limit, .. } => Self::ParserTimeout {
                 limit_seconds: limit.as_secs_f64(),
             },
-            AttemptError::OutOfMemory { limit_bytes } => Self::ParserOutOfMemory { limit_bytes },
+            AttemptError::OutOfMemory { limit_bytes, .. } => {
+                Self::ParserOutOfMemory { limit_bytes }
+            }
         }
     }
 }
@@ -139,10 +159,12 @@ pub(super) fn told(answer: Answer) -> Result<Told, AttemptError> {
             details,
             warnings,
             partial,
+            time,
         } => Ok(Told {
             details: *details,
             warnings,
             partial,
+            time,
         }),
         Answer::Unreadable { error } => Err(AttemptError::Unreadable { error }),
     }
@@ -172,12 +194,23 @@ mod tests {
     fn only_what_may_end_otherwise_is_tried_again() {
         let unreadable = AttemptError::Unreadable { error: "x".into() };
         assert!(!unreadable.may_be_tried_again());
+        let crashed = AttemptError::Crashed { error: "x".into() };
+        assert!(crashed.may_be_tried_again());
+        let limit = Duration::from_secs(60);
+        for (used, again) in [(None, true), (Some(44), true), (Some(45), false)] {
+            let used = used.map(Duration::from_secs);
+            let late = AttemptError::TimedOut { limit, used };
+            assert_eq!(late.may_be_tried_again(), again, "{late:?}");
+        }
         let limit_bytes = 7;
-        let starved = AttemptError::OutOfMemory { limit_bytes };
-        assert!(starved.may_be_tried_again());
-        assert_eq!(
-            Failure::from(starved),
-            Failure::ParserOutOfMemory { limit_bytes }
-        );
+        for (available_bytes, again) in [(None, true), (Some(6), true), (Some(7), false)] {
+            let starved = AttemptError::OutOfMemory {
+                limit_bytes,
+                available_bytes,
+            };
+            assert_eq!(starved.may_be_tried_again(), again, "{starved:?}");
+            let failure = Failure::from(starved);
+            assert_eq!(failure, Failure::ParserOutOfMemory { limit_bytes });
+        }
     }
 }

@@ -10,12 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use shared::content::Content;
+use shared::id::ProjectId;
 use shared::report::RawJson;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 
 use super::confine::Confinement;
+use super::resources;
 use super::worker::{Answer, WORKER_SUBCOMMAND};
 
 /// What a process is called in lists of processes.
@@ -26,9 +28,8 @@ const FILE_PIECE_BYTES: usize = 256 << 10;
 const FILE_PIECES_AHEAD_MAX: usize = 2;
 /// Bytes kept of what a process writes to standard error: the end of it.
 const STDERR_TAIL_BYTES_MAX: usize = 4096;
-/// A part of an answer that is longer than this is a broken process's. The parser's own bounds keep threads and frames
-/// under a fifth of it.
-const ANSWER_BYTES_MAX: u64 = 128 << 20;
+/// A part of an answer that is longer than this is a broken process's: what a sound one tells is bounded.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// What is set aside for an answer before its bytes come.
 const ANSWER_RESERVE_BYTES_MAX: u64 = 1 << 20;
 /// What a pipe to or from a process holds: as much as Linux gives to anybody.
@@ -43,6 +44,7 @@ pub(super) struct ParserProcess {
     stdin: ChildStdin,
     stdout: ChildStdout,
     stderr: StderrTail,
+    project: Option<ProjectId>,
     dumps: u32,
 }
 
@@ -91,8 +93,19 @@ impl ParserProcess {
                 pipe: stderr,
                 tail: Vec::new(),
             },
+            project: None,
             dumps: 0,
         })
+    }
+
+    /// The project it serves; `None` before its first dump.
+    pub(super) fn project(&self) -> Option<ProjectId> {
+        self.project
+    }
+
+    /// How long it has used processors; `None` where the system does not say.
+    pub(super) fn processor_time(&self) -> Option<Duration> {
+        resources::processor_time(self.child.id()?)
     }
 
     /// How many dumps it answered.
@@ -110,10 +123,15 @@ impl ParserProcess {
         unpack(&receive_part(&mut self.stdout).await?)
     }
 
-    /// Sends a dump and takes the answer. After an error the process is of no more use.
+    /// Sends a dump of `project` and takes the answer. After an error the process is of no more use.
     ///
     /// Writing, reading and draining standard error go on at once, so no full pipe can stop the others.
-    pub(super) async fn exchange(&mut self, dump: &Content) -> Result<Answer, ExchangeError> {
+    pub(super) async fn exchange(
+        &mut self,
+        project: ProjectId,
+        dump: &Content,
+    ) -> Result<Answer, ExchangeError> {
+        self.project = Some(project);
         let Self {
             stdin,
             stdout,
@@ -219,7 +237,9 @@ async fn receive(stdout: &mut ChildStdout) -> Result<Answer, ExchangeError> {
     let head = receive_part(stdout).await?;
     let minidump = receive_part(stdout).await?;
     let mut answer: Answer = unpack(&head)?;
-    if let Answer::Parsed { details, .. } = &mut answer {
+    if let Answer::Parsed { details, .. } = &mut answer
+        && !minidump.is_empty()
+    {
         let text = String::from_utf8(minidump)
             .map_err(|error| ExchangeError::Protocol(format!("expected JSON: {error}")))?;
         let json = RawJson::new(text)

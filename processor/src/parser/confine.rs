@@ -23,6 +23,8 @@ pub struct Confinement {
     pub landlock: Protection,
     /// A seccomp filter: no file, no socket, no process, no memory to execute.
     pub system_calls: Protection,
+    /// It has no capabilities, whatever its parent has.
+    pub capabilities: Protection,
 }
 
 /// Whether a protection is in force.
@@ -41,16 +43,30 @@ pub enum Protection {
 impl Confinement {
     /// Each protection by its name.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, &Protection); 2] {
+    pub fn all(&self) -> [(&'static str, &Protection); 3] {
         [
             ("landlock", &self.landlock),
             ("system_calls", &self.system_calls),
+            ("capabilities", &self.capabilities),
         ]
     }
 }
 
-/// Before any thread is started: bounds what this process may take, and takes files and network from it.
-pub(super) fn before_threads(memory_bytes_max: u64) -> io::Result<Protection> {
+/// First of all: closes what the parent may have left open by mistake, all but the three standard descriptors.
+pub(super) fn close_inherited() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    linux::close_inherited()?;
+    Ok(())
+}
+
+/// What is in force before the system calls are filtered.
+pub(super) struct Early {
+    pub(super) landlock: Protection,
+    pub(super) capabilities: Protection,
+}
+
+/// Before any thread is started: bounds what this process may take, and takes files, network and privileges from it.
+pub(super) fn before_threads(memory_bytes_max: u64) -> io::Result<Early> {
     limit(Resource::As, memory_bytes_max)?;
     limit(Resource::Core, 0)?;
     // Not where that cannot be said: then the kernel chooses by size, which may be the processor.
@@ -58,9 +74,15 @@ pub(super) fn before_threads(memory_bytes_max: u64) -> io::Result<Protection> {
     drop(std::fs::write(OUT_OF_MEMORY_SCORE.0, OUT_OF_MEMORY_SCORE.1));
     limit(Resource::Fsize, 0)?;
     #[cfg(target_os = "linux")]
-    return Ok(linux::restrict_files_and_network());
+    return Ok(Early {
+        landlock: linux::restrict_files_and_network(),
+        capabilities: linux::drop_capabilities(),
+    });
     #[cfg(not(target_os = "linux"))]
-    Ok(not_linux())
+    Ok(Early {
+        landlock: not_linux(),
+        capabilities: not_linux(),
+    })
 }
 
 /// After all threads and files are there: no more of either, and for every thread only the system calls that parsing

@@ -6,24 +6,29 @@ use std::num::NonZeroUsize;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::process::Signal;
 use shared::config::ProcessorConfig;
 use shared::content::Content;
+use shared::id::ProjectId;
 use tokio::sync::Semaphore;
 
 use super::attempts::{Attempt, AttemptError, Attempts, Parsed, told, used_up};
 use super::child::{ExchangeError, ParserProcess};
 use super::confine::Confinement;
+use super::idle::Idle;
+use super::resources;
 
 /// A processor that is killed again and again, for reasons of its machine, takes the same few events up each time: for each
 /// attempt that may fail, so many may go unseen.
 const UNSEEN_PER_ATTEMPT_MAX: u32 = 5;
 /// A process is replaced after so many dumps, so that what leaks or fragments in it never adds up.
 const DUMPS_PER_PROCESS_MAX: u32 = 1000;
+/// Idle processes kept for each that may run at once: with many projects, those that sent a dump last have theirs waiting.
+const IDLE_PER_WORKER_MAX: usize = 4;
 /// A process that was started says how it is confined within this time.
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 /// What the standard library prints before it aborts for lack of memory: `memory allocation of 123 bytes failed`.
@@ -80,7 +85,7 @@ fn this_program() -> io::Result<PathBuf> {
 pub struct ParserPool {
     settings: ParserSettings,
     permits: Semaphore,
-    idle: Mutex<Vec<ParserProcess>>,
+    idle: Mutex<Idle<ParserProcess>>,
 }
 
 /// The dump was not tried, for a reason that is not its own: try again later, and do not hold it against the dump.
@@ -106,7 +111,7 @@ impl ParserPool {
     pub fn start(settings: ParserSettings) -> Self {
         Self {
             permits: Semaphore::new(settings.workers),
-            idle: Mutex::new(Vec::with_capacity(settings.workers)),
+            idle: Mutex::new(Idle::new(settings.workers * IDLE_PER_WORKER_MAX)),
             settings,
         }
     }
@@ -129,8 +134,8 @@ impl ParserPool {
         Ok(confinement)
     }
 
-    /// Parses a dump, with a fresh process for each attempt after one that died, [`ParserSettings::attempts_max`] times
-    /// at most. An attempt is counted when its process is there and before it gets the dump: so whatever dies of the
+    /// Parses a dump of `project`, in a process that has seen no other project's, with a fresh one for each attempt after one
+    /// that died, [`ParserSettings::attempts_max`] times at most. An attempt is counted when its process is there and before it gets the dump: so whatever dies of the
     /// dump, this process included, has been counted. One whose end nobody saw may have ended well, so
     /// [`ParserPool::begun_max`] of those are made. Dropping the future kills the process at work.
     ///
@@ -138,6 +143,7 @@ impl ParserPool {
     /// [`ParserUnavailable`] when the dump could not be tried. Give the same `attempts` again then.
     pub async fn parse<B, F>(
         &self,
+        project: ProjectId,
         dump: &Content,
         attempts: &Attempts<B>,
     ) -> Result<Parsed, ParserUnavailable>
@@ -148,13 +154,13 @@ impl ParserPool {
         loop {
             let permit = self.permits.acquire().await;
             let permit = permit.map_err(|_| ParserUnavailable::Stopped)?;
-            let process = self.idle_or_new().await?;
+            let process = self.idle_or_new(project).await?;
             let begun = attempts.begin().await;
             if begun > self.begun_max() {
                 self.keep(process).await;
                 return Ok(used_up(begun - 1));
             }
-            let last = self.attempt(process, dump).await?;
+            let last = self.attempt(process, project, dump).await?;
             attempts.end();
             drop(permit);
             match &last.result {
@@ -174,11 +180,13 @@ impl ParserPool {
     async fn attempt(
         &self,
         mut process: ParserProcess,
+        project: ProjectId,
         dump: &Content,
     ) -> Result<Attempt, ParserUnavailable> {
         let started_at = Timestamp::now();
+        let used_before = process.processor_time();
         let clock = Instant::now();
-        let exchange = process.exchange(dump);
+        let exchange = process.exchange(project, dump);
         let answer = tokio::time::timeout(self.settings.time_max, exchange).await;
         let seconds = clock.elapsed().as_secs_f64();
         let result = match answer {
@@ -196,8 +204,11 @@ impl ParserPool {
                 return Err(ParserUnavailable::ReadDump(error));
             }
             Err(_) => {
+                let used = process.processor_time();
                 process.kill().await;
-                Err(self.out_of_time())
+                let used = used.zip(used_before);
+                let used = used.map(|(used, before)| used.saturating_sub(before));
+                Err(self.out_of_time(used))
             }
         };
         Ok(Attempt {
@@ -210,14 +221,18 @@ impl ParserPool {
     /// Lets the idle processes end and waits for them; nothing is tried after this. A dump being tried gets its answer.
     pub async fn stop(&self) {
         self.permits.close();
-        while let Some(process) = self.take_idle() {
-            process.stop().await;
+        loop {
+            let idle = self.idle().any();
+            match idle {
+                Some(process) => process.stop().await,
+                None => return,
+            }
         }
     }
 
-    /// An idle process that is alive, the last used first so that surplus ones are not kept warm; else a new one.
-    async fn idle_or_new(&self) -> Result<ParserProcess, ParserUnavailable> {
-        while let Some(mut process) = self.take_idle() {
+    /// An idle process for this project that is alive; else a new one.
+    async fn idle_or_new(&self, project: ProjectId) -> Result<ParserProcess, ParserUnavailable> {
+        while let Some(mut process) = self.idle().take(project) {
             if process.is_alive() {
                 return Ok(process);
             }
@@ -255,27 +270,24 @@ impl ParserPool {
         Err(ParserUnavailable::Silent(why))
     }
 
-    fn take_idle(&self) -> Option<ParserProcess> {
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop()
+    fn idle(&self) -> MutexGuard<'_, Idle<ParserProcess>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn keep(&self, process: ParserProcess) {
         if process.dumps() >= self.settings.dumps_per_process_max || self.permits.is_closed() {
-            process.stop().await;
-        } else {
-            self.idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(process);
+            return process.stop().await;
+        }
+        let surplus = self.idle().keep(process.project(), process);
+        if let Some(surplus) = surplus {
+            surplus.stop().await;
         }
     }
 
-    fn out_of_time(&self) -> AttemptError {
+    fn out_of_time(&self, used: Option<Duration>) -> AttemptError {
         AttemptError::TimedOut {
             limit: self.settings.time_max,
+            used,
         }
     }
 
@@ -284,11 +296,13 @@ impl ParserPool {
         if is_out_of_memory(&stderr) {
             return AttemptError::OutOfMemory {
                 limit_bytes: self.settings.memory_bytes_max,
+                available_bytes: resources::memory_available(),
             };
         }
         let ended = match status {
             Ok(status) if status.signal() == Some(Signal::XCPU.as_raw()) => {
-                return self.out_of_time();
+                // The kernel ended it, by the same limit in processor time.
+                return self.out_of_time(Some(self.settings.time_max));
             }
             Ok(status) => describe(status),
             Err(error) => format!("the parser process is gone ({pipe}; {error})"),

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use shared::report::{CrashDetails, Partial};
 
@@ -39,6 +40,8 @@ pub(super) enum Answer {
         details: Box<CrashDetails>,
         warnings: Vec<String>,
         partial: Option<Partial>,
+        /// When the dump was written, by the clock of its machine.
+        time: Option<Timestamp>,
     },
     /// The dump cannot be read.
     Unreadable { error: String },
@@ -90,8 +93,9 @@ fn failed(error: &io::Error) -> ExitCode {
 fn confine_and_serve(
     parse: impl FnMut(&[u8], Instant) -> Result<ParsedDump, Unreadable> + Send + 'static,
 ) -> io::Result<Infallible> {
+    confine::close_inherited()?;
     let (memory_bytes_max, time_max) = limits()?;
-    let landlock = confine::before_threads(memory_bytes_max)?;
+    let early = confine::before_threads(memory_bytes_max)?;
     // A panic ends the process, whichever thread it is on: the parent must not wait for an answer.
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -116,7 +120,8 @@ fn confine_and_serve(
     let no_thread = |_| io::Error::from(io::ErrorKind::BrokenPipe);
     runs.recv().map_err(no_thread)?;
     let confinement = Confinement {
-        landlock,
+        landlock: early.landlock,
+        capabilities: early.capabilities,
         system_calls: confine::after_threads(outputs)?,
     };
     answers.write_all(&behind_length(&confinement)?)?;
@@ -187,6 +192,7 @@ fn write_answer(output: &mut impl Write, result: Result<ParsedDump, Unreadable>)
                 details: Box::new(parsed.details),
                 warnings: parsed.warnings,
                 partial: parsed.partial,
+                time: parsed.time,
             };
             (answer, parsed.json)
         }

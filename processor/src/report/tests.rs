@@ -83,7 +83,39 @@ fn report(event: &str) -> Report {
 }
 
 fn built(event: &str, details: CrashDetails, privacy: &PrivacyConfig) -> Report {
-    build(&envelope(event), details, vec![], processing(), privacy)
+    let dump = DumpDetails {
+        details,
+        time: None,
+    };
+    build(&envelope(event), dump, vec![], processing(), privacy)
+}
+
+#[test]
+fn a_dump_says_when_it_crashed_unless_the_client_does_or_its_clock_is_wrong() {
+    let received_at = envelope("{}").received_at;
+    let told = |event: &str, time: i64| {
+        let dump = DumpDetails {
+            time: Timestamp::from_second(time).ok(),
+            ..DumpDetails::default()
+        };
+        let privacy = PrivacyConfig::default();
+        build(&envelope(event), dump, vec![], processing(), &privacy)
+    };
+    let arrival = received_at.as_second();
+    for good in [arrival - 3 * 86_400, arrival, arrival + 60, 946_684_800] {
+        let report = told("{}", good);
+        assert_eq!(report.timestamp, Timestamp::from_second(good).ok());
+        assert_eq!(report.processing.warnings, ["the dump is odd"]);
+    }
+    for bad in [1, 86_400, 946_684_799, arrival + 61, u32::MAX.into()] {
+        let report = told("{}", bad);
+        assert_eq!(report.timestamp, None, "{bad}");
+        let warnings = &report.processing.warnings;
+        assert!(warnings[1].contains("not believed"), "{warnings:?}");
+    }
+    let client = json!({"timestamp": "2025-12-31T00:00:00Z"}).to_string();
+    let report = told(&client, arrival);
+    assert_eq!(report.timestamp, "2025-12-31T00:00:00Z".parse().ok());
 }
 
 fn fitted(report: &Report, bytes_max: usize) -> Report {
@@ -390,7 +422,12 @@ fn a_report_that_is_renewed_keeps_what_the_client_said_and_what_was_dropped_stay
         revision: Some(2),
         ..processing()
     };
-    let renewed = rebuild(first.clone(), details, anew, &privacy);
+    let dump = DumpDetails {
+        details,
+        time: Some(first.received_at),
+    };
+    let renewed = rebuild(first.clone(), dump, anew, &privacy);
+    assert_eq!(renewed.timestamp, Some(first.received_at));
     assert_eq!(renewed.event_id, first.event_id);
     assert_eq!(renewed.release.as_deref(), Some("1.2"));
     assert_eq!(renewed.environment.as_deref(), Some("nightly"));

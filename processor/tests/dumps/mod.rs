@@ -20,6 +20,9 @@ const CRASH_ADDRESS: u64 = 0x45;
 /// Which thread it was; it is the second one.
 pub(crate) const CRASHED_THREAD: u32 = 0x1111;
 
+/// Left empty behind the header, so that tests may move the stream directory there, where clients have it.
+pub(crate) const DIRECTORY_ROOM_BYTES: usize = 12 * 16;
+
 /// Where the program ran.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum System {
@@ -101,7 +104,9 @@ pub(crate) fn crash(system: System, shape: Shape) -> Vec<u8> {
     let mut misc = MiscStream::new(LITTLE);
     misc.process_id = Some(4242);
     misc.process_times = Some(MiscFieldsProcessTimes::default());
+    let room = Section::with_endian(LITTLE).append_repeated(0, DIRECTORY_ROOM_BYTES);
     let mut dump = SynthMinidump::with_endian(LITTLE)
+        .add(Memory::with_section(room, 0))
         .add_system_info(info)
         .add_exception(system.exception())
         .add_stream(misc)

@@ -20,6 +20,8 @@ pub(crate) const PANIC: &[u8] = b"hook: panic";
 pub(crate) const OVERFLOW: &[u8] = b"hook: overflow";
 /// Writes one byte, then spins for ever.
 pub(crate) const SPIN: &[u8] = b"hook: spin";
+/// Sleeps for ever.
+pub(crate) const SLEEP: &[u8] = b"hook: sleep";
 /// Takes memory without end.
 pub(crate) const ALLOCATE: &[u8] = b"hook: allocate";
 /// Writes a megabyte to standard error, and parses.
@@ -45,6 +47,10 @@ pub(crate) fn obey_or_parse(dump: &[u8], deadline: Instant) -> Result<ParsedDump
         return Err(Unreadable { error });
     } else if dump.ends_with(SPIN) {
         spin();
+    } else if dump.ends_with(SLEEP) {
+        loop {
+            std::thread::park();
+        }
     } else if dump.ends_with(ALLOCATE) {
         let mut hoard = Vec::new();
         loop {
@@ -89,7 +95,7 @@ fn overflow(depth: u64) -> u64 {
 fn trespass() -> String {
     let one = rustix::process::Pid::INIT;
     let file = std::env::temp_dir().join("crashferry-trespass");
-    let tries: [(&str, io::Result<()>); 7] = [
+    let tries: [(&str, io::Result<()>); 9] = [
         ("read a file", std::fs::read("/etc/hostname").map(drop)),
         ("write a file", std::fs::write(file, "x")),
         ("list a directory", std::fs::read_dir("/").map(drop)),
@@ -109,12 +115,26 @@ fn trespass() -> String {
             "signal",
             rustix::process::test_kill_process(one).map_err(io::Error::from),
         ),
+        ("change a limit", change_limit(None)),
+        ("change another's limit", change_limit(Some(one))),
     ];
     let lines = tries.map(|(name, result)| match result {
         Ok(()) => format!("{name}: done"),
         Err(error) => format!("{name}: {error}"),
     });
     lines.join("\n")
+}
+
+/// Of memory, as it was at the start.
+fn change_limit(process: Option<rustix::process::Pid>) -> io::Result<()> {
+    let limit = rustix::process::Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let resource = rustix::process::Resource::Stack;
+    rustix::process::prlimit(process, resource, limit)
+        .map(drop)
+        .map_err(io::Error::from)
 }
 
 /// Symbols from afar, and none of them found.

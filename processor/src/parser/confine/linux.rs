@@ -1,6 +1,9 @@
-//! Landlock and seccomp.
+//! Descriptors, capabilities, Landlock and seccomp.
+
+mod raw;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::RawFd;
 
 use landlock::{
@@ -46,6 +49,21 @@ const ALLOWED: [c_long; 24] = [
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
+
+/// Closes all descriptors but the standard ones.
+pub(super) fn close_inherited() -> io::Result<()> {
+    raw::close_from(libc::STDERR_FILENO + 1)
+}
+
+/// Takes all capabilities from this thread and those it will start.
+pub(super) fn drop_capabilities() -> Protection {
+    match raw::drop_capabilities() {
+        Ok(()) => Protection::On,
+        Err(error) => Protection::Off {
+            why: format!("expected no capabilities, found them kept: {error}"),
+        },
+    }
+}
 
 /// Takes all files and the network from this thread and those it will start.
 pub(super) fn restrict_files_and_network() -> Protection {
@@ -99,9 +117,11 @@ fn filter(outputs: [RawFd; 3]) -> Result<BpfProgram, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![not_executable()?]);
     }
-    // Its own limits and its own abort, not another process's.
+    // Its own limit of processor time, which every dump gets anew, and its own abort; not another process's.
     let own = i32::try_from(std::process::id()).unwrap_or_default();
-    rules.insert(libc::SYS_prlimit64, vec![first_is(0)?]);
+    let own_processor_time = vec![is(0, 0)?, is(1, u64::from(libc::RLIMIT_CPU))?];
+    let own_processor_time = SeccompRule::new(own_processor_time)?;
+    rules.insert(libc::SYS_prlimit64, vec![own_processor_time]);
     rules.insert(libc::SYS_tgkill, vec![first_is(own)?]);
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let here = std::env::consts::ARCH.try_into()?;
@@ -109,9 +129,13 @@ fn filter(outputs: [RawFd; 3]) -> Result<BpfProgram, BackendError> {
 }
 
 fn first_is(value: i32) -> Result<SeccompRule, BackendError> {
-    let value = u64::from(value.unsigned_abs());
-    let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?;
-    SeccompRule::new(vec![is])
+    SeccompRule::new(vec![is(0, value.unsigned_abs().into())?])
+}
+
+/// The argument has this value.
+fn is(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
+    let length = SeccompCmpArgLen::Dword;
+    SeccompCondition::new(argument, length, SeccompCmpOp::Eq, value)
 }
 
 fn not_executable() -> Result<SeccompRule, BackendError> {

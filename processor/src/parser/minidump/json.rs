@@ -19,29 +19,39 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{MODULES_MAX, file_name, trust};
+use super::bounds::Bounded;
+use super::{file_name, trust};
 
 /// What the JSON of a desktop program's dump takes, mostly.
 const LIKELY_BYTES: usize = 256 << 10;
 
-/// The JSON of `print_json`, compact. `state` is as before afterwards.
+/// The JSON of `print_json`, compact; `None` when it would have more than `bytes_max` bytes. `state` is as before
+/// afterwards.
 ///
 /// # Errors
 /// What serde says; nothing in a state is known to bring it to that.
-pub(super) fn to_json(state: &mut ProcessState) -> Result<Vec<u8>, serde_json::Error> {
+pub(super) fn to_json(
+    state: &mut ProcessState,
+    bytes_max: usize,
+) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let threads = std::mem::take(&mut state.threads);
     let modules = std::mem::replace(&mut state.modules, MinidumpModuleList::new());
     let crashing = state.requesting_thread.take();
-    let mut rest = Vec::new();
+    let mut rest = Bounded::new(bytes_max, 0);
     let printed = state.print_json(&mut rest, false);
     state.threads = threads;
     state.modules = modules;
     state.requesting_thread = crashing;
-    printed?;
-    let mut json = Vec::with_capacity(LIKELY_BYTES);
-    let mut writer = serde_json::Serializer::new(&mut json);
-    write(state, serde_json::from_slice(&rest)?, &mut writer)?;
-    Ok(json)
+    let mut json = Bounded::new(bytes_max, LIKELY_BYTES);
+    let written = printed.and_then(|()| {
+        let mut writer = serde_json::Serializer::new(&mut json);
+        write(state, serde_json::from_slice(&rest.bytes)?, &mut writer)
+    });
+    match written {
+        Ok(()) => Ok(Some(json.bytes)),
+        Err(error) if error.is_io() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn write<S: Serializer>(
@@ -247,7 +257,7 @@ struct Modules<'a> {
 
 impl Serialize for Modules<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let modules = self.state.modules.iter().take(MODULES_MAX);
+        let modules = self.state.modules.iter();
         serializer.collect_seq(modules.map(|module| {
             Module::new(
                 module,

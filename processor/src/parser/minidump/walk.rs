@@ -24,8 +24,8 @@ use minidump_unwind::{
     SymbolProvider, SymbolStats, walk_stack,
 };
 
-/// Threads kept: several times what a desktop program has at its worst.
-pub(super) const THREADS_MAX: usize = 4096;
+use super::limits::FRAME_UNLOADED_BYTES_MAX;
+
 /// Frames kept of one thread: an overflowed stack has hundreds of thousands, all alike.
 pub(super) const FRAMES_PER_THREAD_MAX: usize = 1024;
 /// Frames walked of one dump, besides the first of each thread. A frame takes about 2 kB in the parser and 1 kB in the
@@ -45,6 +45,8 @@ pub(super) struct Walk {
     pub(super) deep: Vec<u32>,
     /// Threads that were cut short, or not begun, because the dump has too many frames.
     pub(super) over: usize,
+    /// Whether names of unloaded modules were left out, because all frames have too many.
+    pub(super) crowded: bool,
 }
 
 /// What the dump tells without walking: each thread has the one frame its registers give.
@@ -81,10 +83,10 @@ pub(super) async fn walk<'a, P: SymbolProvider + Sync>(
     };
     let memory = dump.get_memory().unwrap_or_default();
     let crashed = state.requesting_thread;
-    let kept = 0..state.threads.len().min(THREADS_MAX);
-    let others = kept.filter(|index| Some(*index) != crashed);
+    let others = (0..state.threads.len()).filter(|index| Some(*index) != crashed);
     let mut ended = Walk::default();
     let mut left = FRAMES_MAX;
+    let mut names_left = FRAME_UNLOADED_BYTES_MAX;
     for index in crashed.into_iter().chain(others) {
         let Some(thread) = list.threads.get(index) else {
             continue;
@@ -97,6 +99,7 @@ pub(super) async fn walk<'a, P: SymbolProvider + Sync>(
         }
         let most = left.min(FRAMES_PER_THREAD_MAX);
         let finished = walk_one(index, thread, &memory, state, gate, most, deadline).await;
+        ended.crowded |= !place_unloaded(state, index, most, deadline, &mut names_left);
         let frames = &mut state.threads[index].frames;
         if frames.len() > most {
             frames.truncate(most);
@@ -129,7 +132,6 @@ async fn walk_one<P: SymbolProvider + Sync>(
         threads,
         modules,
         system_info,
-        unloaded_modules,
         ..
     } = state;
     let stack = &mut threads[index];
@@ -157,12 +159,36 @@ async fn walk_one<P: SymbolProvider + Sync>(
         .await
     };
     gate.open();
-    for frame in stack.frames.iter_mut().take(most) {
-        if frame.module.is_none() && Instant::now() < deadline {
-            frame.unloaded_modules = unloaded_at(frame.instruction, unloaded_modules);
-        }
-    }
     finished
+}
+
+/// Names the unloaded modules that frames outside modules may have lain in; `false` when `bytes_left` does not hold them.
+fn place_unloaded(
+    state: &mut ProcessState,
+    index: usize,
+    most: usize,
+    deadline: Instant,
+    bytes_left: &mut usize,
+) -> bool {
+    let ProcessState {
+        threads,
+        unloaded_modules,
+        ..
+    } = state;
+    let frames = threads[index].frames.iter_mut().take(most);
+    for frame in frames.filter(|frame| frame.module.is_none()) {
+        if Instant::now() >= deadline {
+            break;
+        }
+        let found = unloaded_at(frame.instruction, unloaded_modules);
+        let bytes: usize = found.keys().map(String::len).sum();
+        let Some(left) = bytes_left.checked_sub(bytes) else {
+            return false;
+        };
+        *bytes_left = left;
+        frame.unloaded_modules = found;
+    }
+    true
 }
 
 /// As the library chooses it: the region that the stack pointer lies in, since the exception's registers may point to
