@@ -7,6 +7,9 @@ use crate::dumps;
 #[path = "../../processor/tests/dumps/mod.rs"]
 mod systems;
 
+#[path = "../../processor/tests/hostile/mod.rs"]
+mod small;
+
 /// Magic and format version: without them the relay refuses an upload.
 const UNTOUCHED: usize = 8;
 /// Where the header keeps its time: each dump has its own, so that none is a repeat of another.
@@ -38,6 +41,11 @@ pub fn crash_with_threads(threads: u32) -> Vec<u8> {
         ..SMALL
     };
     systems::crash(System::Linux, shape)
+}
+
+/// A dump of some 10 kB that is to become something huge; `n` chooses its kind and its time.
+pub fn hostile(n: u32) -> Vec<u8> {
+    small::hostile(n)
 }
 
 impl Breaker {

@@ -1,17 +1,21 @@
-//! Dumps that were cut, flipped or filled with nonsense: each has exactly one outcome, with a reason when it failed; the
-//! processor lives and does not grow.
+//! Dumps that were cut, flipped or filled with nonsense, or made so that little becomes much: each has exactly one outcome,
+//! with a reason when it failed; the processor lives and does not grow.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use harness::broken::Breaker;
+use harness::broken::{self, Breaker};
 use harness::conservation::Scale;
 use harness::kafka::{self, Isolation};
 use harness::metrics::Metrics;
-use harness::stack::{Plan, Stack};
+use harness::stack::{FATE_DEADLINE, Plan, Stack};
 use harness::wait;
 
 const DEADLINE: Duration = Duration::from_secs(600);
+/// What a report may have.
+const REPORT_BYTES_MAX: u64 = 16 << 20;
+/// How much a process may grow that relays and processes reports of that size, several at a time.
+const HOSTILE_GROWTH_BYTES_MAX: u64 = 100_000_000;
 
 #[test]
 fn broken_dumps_end_in_a_reason() {
@@ -52,6 +56,41 @@ fn broken_dumps_end_in_a_reason() {
     assert!((1..dumps as u64).contains(&processed), "{fates:?}");
     assert!(fates.contains_key("unreadable_minidump"), "{fates:?}");
     stack.finish(processed, dumps as u64 - processed);
+}
+
+#[test]
+fn small_hostile_dumps_become_no_large_reports() {
+    let scale = Scale::of("small_hostile_dumps_become_no_large_reports");
+    let dumps = scale.pick(45, 500);
+    let mut stack = Plan::standalone().start();
+    let begun = Instant::now();
+    let mut memory = Vec::new();
+    let mut largest = 0;
+    for fifth in 0..5 {
+        let numbers = fifth * dumps / 5..(fifth + 1) * dumps / 5;
+        let ids: Vec<String> = numbers
+            .map(|number| stack.upload(&broken::hostile(number)))
+            .collect();
+        for id in ids {
+            stack.fate(&id, "processed", FATE_DEADLINE);
+            let report = stack.stored_dir(&id).join("report.json");
+            let bytes = std::fs::metadata(report).expect("is stored").len();
+            largest = largest.max(bytes);
+        }
+        memory.push(stack.processor().memory_bytes());
+    }
+    println!(
+        "{dumps} hostile dumps in {:.1} s: the largest report has {largest} bytes; memory after each fifth: {memory:?}",
+        begun.elapsed().as_secs_f64()
+    );
+    assert!(largest > 1 << 20, "they are hostile: {largest}");
+    assert!(largest <= REPORT_BYTES_MAX, "{largest}");
+    let growth = memory[4].saturating_sub(memory[0]);
+    assert!(growth < HOSTILE_GROWTH_BYTES_MAX, "{memory:?}");
+    // More would be attempts that met a limit.
+    let attempts = stack.processor().metric("crashferry_parser_attempts_total");
+    assert!(attempts <= f64::from(dumps) + 1.0, "{attempts}");
+    stack.finish(dumps.into(), 0);
 }
 
 /// Waits until so many outcomes are told.
