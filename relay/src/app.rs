@@ -165,12 +165,18 @@ impl App {
     }
 
     /// The answer to an upload that is refused, counted and logged; the rest of its body is seen to.
-    pub(crate) fn refuse(&self, rejection: Rejection, headers: &HeaderMap, body: Body) -> Response {
+    pub(crate) fn refuse(
+        &self,
+        rejection: Rejection,
+        headers: &HeaderMap,
+        mut body: Body,
+    ) -> Response {
         let (status, reason) = (rejection.status().as_u16(), rejection.reason());
         self.services.metrics.count_rejected(status, reason);
         log(&rejection);
         if !refused_body::is_held_back(headers) {
-            self.tasks.spawn(refused_body::drain(body));
+            self.tasks
+                .spawn(async move { refused_body::drain(&mut body).await });
         }
         rejection.into_response()
     }

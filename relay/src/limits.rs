@@ -78,7 +78,15 @@ pub(crate) const BOUNDARY_BYTES_MAX: usize = 200;
 pub(crate) const ENVELOPE_LINE_BYTES_MAX: usize = 16 << 10;
 /// Items of one envelope.
 pub(crate) const ENVELOPE_ITEMS_MAX: u32 = 1000;
-/// Files of an Unreal archive. Fewer than the bytes of a name in its headers, or older archives could not be read.
+/// Items of one envelope whose frames are found once more by looking for heads; past them, stated lengths count for nothing.
+pub(crate) const ENVELOPE_RESCANS_MAX: u32 = 8;
+/// Warnings about the frames of one envelope that are told; more are counted.
+pub(crate) const ENVELOPE_WARNINGS_MAX: usize = 30;
+/// What is read at once of bytes among which a dump is looked for.
+pub(crate) const SEARCHED_PIECE_BYTES: usize = 256 << 10;
+/// Streams and memory ranges that are read of a dump to tell how long it is at least.
+pub(crate) const DUMP_RANGES_MAX: usize = 16 << 10;
+/// Files of an older Unreal archive. Fewer than the bytes of a name in its headers, or it could not be read.
 pub(crate) const UNREAL_FILES_MAX: u32 = 100;
 /// A name in an Unreal archive or crash context. The engine's names have 260 bytes.
 pub(crate) const UNREAL_NAME_BYTES_MAX: usize = 1024;
@@ -106,6 +114,8 @@ pub(crate) const XZ_MEMORY_BYTES_MAX: usize = 66 << 20;
 pub(crate) const ZIP_TAIL_BYTES_MAX: usize = 22 + u16::MAX as usize;
 /// Form fields of one upload.
 pub(crate) const FORM_FIELDS_MAX: usize = 2000;
+/// What is kept of a form field that is larger than all fields together may be.
+pub(crate) const FIELD_CUT_BYTES: usize = 16 << 10;
 /// Form bytes that an upload may hold even when the shared memory is used up.
 pub(crate) const FORM_BYTES_GRANTED: usize = 32 << 10;
 /// What an upload gathers before it writes when the shared memory is used up.
@@ -129,6 +139,8 @@ pub(crate) const REFERENCE_BYTES_MAX: usize = 8 << 10;
 pub(crate) const WRAPPINGS_MAX: usize = 3;
 /// Dumps that are unwrapped at once: xz may need 66 MiB for each.
 pub(crate) const UNWRAPPERS_MAX: usize = 2;
+/// Compressed files of one upload in which a dump is looked for when no other is the dump.
+pub(crate) const COMPRESSED_FILES_MAX: usize = 4;
 /// What is read at once of what was wrapped.
 pub(crate) const UNWRAPPED_PIECE_BYTES: usize = 256 << 10;
 /// Large files that come in before their crash, at once.

@@ -12,6 +12,9 @@ use crate::part_head::PartHead;
 /// What a part's head is gathered by; whatever follows the head in the last gathering is copied once more.
 const HEAD_STRIDE_BYTES: usize = 512;
 
+/// What of a head is searched again when more of it has come.
+const HEAD_OVERLAP_BYTES: usize = 4;
+
 /// Why a body is not `multipart/form-data`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MultipartError {
@@ -88,6 +91,8 @@ enum State {
     Head,
     Content,
     PartEnd,
+    /// In what cannot be read, up to the next boundary.
+    Broken,
     Epilogue,
 }
 
@@ -102,6 +107,10 @@ pub struct Parser {
     held: BytesMut,
     input: Bytes,
     repaired: bool,
+    /// Lines end with line feeds alone.
+    line_feeds: bool,
+    /// The first part that could not be read.
+    fault: Option<MultipartError>,
 }
 
 /// Where a part's content ends.
@@ -147,7 +156,15 @@ impl Parser {
             held: BytesMut::new(),
             input: Bytes::new(),
             repaired: false,
+            line_feeds: false,
+            fault: None,
         })
+    }
+
+    /// What a part begins with: two hyphens and the boundary.
+    #[must_use]
+    pub fn delimiter(&self) -> &[u8] {
+        &self.delimiter
     }
 
     /// The next piece of the body. Only after [`Step::More`].
@@ -160,6 +177,12 @@ impl Parser {
     #[must_use]
     pub fn repaired(&self) -> bool {
         self.repaired
+    }
+
+    /// Why a part was left out, when one had to be.
+    #[must_use]
+    pub fn fault(&self) -> Option<&MultipartError> {
+        self.fault.as_ref()
     }
 
     /// The next step.
@@ -176,15 +199,19 @@ impl Parser {
                     self.skip_preamble(skipped + content.len())?;
                 }
                 State::BoundaryLine => {
-                    if !self.boundary_line()? {
+                    if !self.boundary_line() {
                         return Ok(Step::More);
                     }
                 }
-                State::Head => {
-                    return Ok(match self.head()? {
-                        Some(head) => Step::Part(head),
-                        None => Step::More,
-                    });
+                State::Head => match self.head() {
+                    Some(head) => return Ok(Step::Part(head)),
+                    None if self.state == State::Head => return Ok(Step::More),
+                    None => {}
+                },
+                State::Broken => {
+                    if self.content(false).is_none() {
+                        return Ok(Step::More);
+                    }
                 }
                 State::Content => match self.content(true) {
                     Some(content) if content.is_empty() => {}
@@ -216,6 +243,7 @@ impl Parser {
             State::BoundaryLine => "a boundary",
             State::Head => "a part's headers",
             State::Content | State::PartEnd => "a part's content",
+            State::Broken => "a part that cannot be read",
             State::Epilogue => return Ok(()),
         };
         Err(MultipartError::Cut { place })
@@ -286,11 +314,24 @@ impl Parser {
         while let Some(found) = self.finder.find(&window[from..]) {
             let start = from + found;
             let after = start + self.delimiter.len();
-            let bare = !window[..start].ends_with(b"\r\n");
-            let content = if bare { start } else { start - 2 };
+            let line_end = match &window[..start] {
+                [.., b'\r', b'\n'] => 2,
+                [.., b'\n'] if self.line_feeds => 1,
+                [..] => 0,
+            };
+            let bare = line_end == 0;
+            let content = start - line_end;
+            let takes_line_feed = self.line_feeds || matches!(self.state, State::Preamble { .. });
             match window.get(after..after + 2) {
                 None => return Scan::Content(content),
                 Some(b"--" | b"\r\n" | [b' ' | b'\t', _]) => {
+                    return Scan::Delimiter {
+                        content,
+                        after,
+                        bare,
+                    };
+                }
+                Some([b'\n', _]) if takes_line_feed => {
                     return Scan::Delimiter {
                         content,
                         after,
@@ -309,6 +350,7 @@ impl Parser {
         let begins = |tail: &[u8]| match tail {
             [b'\r'] | [b'\r', b'\n'] => true,
             [b'\r', b'\n', rest @ ..] => self.delimiter.starts_with(rest),
+            [b'\n', rest @ ..] if self.line_feeds => self.delimiter.starts_with(rest),
             _ => self.delimiter.starts_with(tail),
         };
         (1..=longest)
@@ -324,43 +366,64 @@ impl Parser {
     }
 
     /// What follows a boundary; false when more is needed. The line end stays, as the start of the head.
-    fn boundary_line(&mut self) -> Result<bool, MultipartError> {
+    fn boundary_line(&mut self) -> bool {
         loop {
             if self.held.len() < 2 {
                 self.take(2 - self.held.len());
             }
             match &self.held[..] {
                 [b' ' | b'\t', ..] => self.held.advance(1),
-                [] | [_] => return Ok(false),
+                [] | [_] => return false,
                 [b'-', b'-', ..] => self.state = State::Epilogue,
                 [b'\r', b'\n', ..] => self.state = State::Head,
-                [..] => return Err(MultipartError::BrokenBoundaryLine),
+                [b'\n', ..] => {
+                    self.line_feeds = true;
+                    self.state = State::Head;
+                }
+                [..] => self.give_up_part(MultipartError::BrokenBoundaryLine),
             }
             if self.state != State::BoundaryLine {
-                return Ok(true);
+                return true;
             }
         }
     }
 
-    /// A part's head, from the line end before it to the empty line after it.
-    fn head(&mut self) -> Result<Option<PartHead>, MultipartError> {
+    /// A part's head, from the line end before it to the empty line after it; without that line, to where a dump begins.
+    fn head(&mut self) -> Option<PartHead> {
+        let end: &[u8] = if self.line_feeds { b"\n\n" } else { b"\r\n\r\n" };
         let mut searched = 0;
         loop {
-            if let Some(found) = memmem::find(&self.held[searched..], b"\r\n\r\n") {
-                let head = self.held.split_to(searched + found + 4);
+            let found = memmem::find(&self.held[searched..], end);
+            let found = found.map(|at| searched + at + end.len());
+            let searched_end = found.unwrap_or(self.held.len());
+            let dump = dump_line(&self.held[searched..searched_end]).map(|at| searched + at);
+            if let Some(bytes) = dump.or(found) {
+                let head = self.held.split_to(bytes);
                 self.state = State::Content;
-                return PartHead::parse(&head).map(Some);
+                return Some(PartHead::parse(&head));
             }
-            searched = self.held.len().saturating_sub(3);
+            searched = self.held.len().saturating_sub(HEAD_OVERLAP_BYTES);
             if self.held.len() > PART_HEAD_BYTES_MAX {
-                return Err(MultipartError::PartHeadTooLong);
+                self.give_up_part(MultipartError::PartHeadTooLong);
+                return None;
             }
             if self.input.is_empty() {
-                return Ok(None);
+                return None;
             }
             self.take(HEAD_STRIDE_BYTES);
         }
     }
+
+    fn give_up_part(&mut self, error: MultipartError) {
+        self.fault.get_or_insert(error);
+        self.state = State::Broken;
+    }
+}
+
+/// Where a line begins as a minidump does.
+fn dump_line(head: &[u8]) -> Option<usize> {
+    let starts = |magic: &[u8]| memmem::find(head, magic).map(|at| at + 1);
+    starts(b"\nMDMP").or_else(|| starts(b"\nPMDM"))
 }
 
 /// The boundary parameter of a multipart content type.
@@ -582,11 +645,39 @@ mod tests {
     fn nothing_unbounded_is_gathered() {
         let long_head = format!("--b\r\nX: {}", "y".repeat(PART_HEAD_BYTES_MAX + 1000));
         let error = parts("multipart/a; boundary=b", long_head.as_bytes(), 700);
-        assert_eq!(error, Err(MultipartError::PartHeadTooLong));
+        let place = "a part that cannot be read";
+        assert_eq!(error, Err(MultipartError::Cut { place }));
         let preamble = vec![b'-'; PREAMBLE_BYTES_MAX + 1000];
         let error = parts("multipart/a; boundary=b", &preamble, 700).expect_err("refused");
         assert_eq!(error.reason(), "boundary_not_found");
         let error = parts("multipart/a; boundary=b", b"--b \t x\r\n", 1);
-        assert_eq!(error, Err(MultipartError::BrokenBoundaryLine));
+        assert_eq!(error, Err(MultipartError::Cut { place }));
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_read_costs_no_other() {
+        let long = format!("--b\r\nX: {}", "y".repeat(PART_HEAD_BYTES_MAX + 1000));
+        let sound = "\r\n--b\r\nContent-Disposition: form-data; name=a\r\n\r\nx\r\n--b--";
+        for before in [long.as_str(), "--b  garbage"] {
+            for piece_bytes in [1, 700, 1 << 20] {
+                let body = [before, sound].concat();
+                let parts = parts("multipart/a; boundary=b", body.as_bytes(), piece_bytes);
+                assert_eq!(parts, Ok(vec![("a".to_owned(), b"x".to_vec())]), "{piece_bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn line_feeds_alone_and_heads_without_an_end_are_read() {
+        let head = "Content-Disposition: form-data; name=a";
+        let feeds = format!("--b\n{head}\n\nx\r\ny\n--b\n{head}\n\nz\n--b--\n");
+        let expected = [("a".to_owned(), b"x\r\ny".to_vec()), ("a".to_owned(), b"z".to_vec())];
+        let no_end = format!("--b\r\n{head}\r\nMDMP\r\n\r\nx\r\n--b--\r\n");
+        for piece_bytes in [1, 3, 1 << 20] {
+            let found = parts("multipart/a; boundary=b", feeds.as_bytes(), piece_bytes);
+            assert_eq!(found, Ok(expected.to_vec()), "{piece_bytes}");
+            let found = parts("multipart/a; boundary=b", no_end.as_bytes(), piece_bytes);
+            assert_eq!(found, Ok(vec![("a".to_owned(), b"MDMP\r\n\r\nx".to_vec())]));
+        }
     }
 }

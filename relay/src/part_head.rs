@@ -1,11 +1,18 @@
 //! The headers of one part: its name, its file name, its media type. Pure.
+//!
+//! As browsers and Crashpad write them (RFC 7578), and as libraries that write mail do: on several lines, with encoded
+//! words (RFC 2047) and parameters in pieces (RFC 2231).
+
+mod words;
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
-
+use self::words::{decode_charset, decode_words};
 use crate::limits::CONTENT_TYPE_BYTES_MAX;
 use crate::multipart::MultipartError;
+
+/// Pieces of one parameter.
+const SECTIONS_MAX: usize = 100;
 
 /// What a part's headers say.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -16,47 +23,137 @@ pub struct PartHead {
     pub file_name: Option<String>,
     /// The media type.
     pub content_type: Option<String>,
+    /// Why a line of it is none, when there is such a line.
+    pub odd: Option<MultipartError>,
 }
 
 impl PartHead {
-    /// Reads the header lines. Unknown headers are passed over.
-    ///
-    /// # Errors
-    /// [`MultipartError::BrokenPartHead`] for a line that is no header.
-    pub fn parse(head: &[u8]) -> Result<Self, MultipartError> {
+    /// Reads the header lines. Unknown headers, and lines that are none, are passed over.
+    #[must_use]
+    pub fn parse(head: &[u8]) -> Self {
         let text = String::from_utf8_lossy(head);
         let mut part = Self::default();
-        for line in text.split("\r\n").filter(|line| !line.is_empty()) {
-            let (name, value) = line.split_once(':').ok_or_else(|| broken(line))?;
-            if name.eq_ignore_ascii_case("content-disposition") {
+        for line in unfolded(&text) {
+            let Some((name, value)) = line.split_once(':') else {
+                part.odd.get_or_insert_with(|| broken(&line));
+                continue;
+            };
+            if name.trim().eq_ignore_ascii_case("content-disposition") {
                 part.read_disposition(value);
-            } else if name.eq_ignore_ascii_case("content-type") {
+            } else if name.trim().eq_ignore_ascii_case("content-type") {
                 part.content_type = media_type(value);
             }
         }
-        Ok(part)
+        part
     }
 
     /// `form-data; name="…"; filename="…"`
     fn read_disposition(&mut self, value: &str) {
-        let mut rest = value.split_once(';').map_or("", |(_, rest)| rest);
-        let mut extended = None;
+        let mut rest = match value.split_once(';') {
+            Some((first, rest)) if !first.contains('=') => rest,
+            Some(_) | None => value,
+        };
+        let mut extended = Extended::default();
         while let Some((name, after)) = rest.split_once('=') {
             let (value, after) = parameter_value(after.trim_start());
             let name = name.trim().trim_start_matches(';').trim();
             if name.eq_ignore_ascii_case("name") {
-                self.name.get_or_insert_with(|| decode_escapes(&value));
+                self.name.get_or_insert_with(|| plain_value(&value));
             } else if name.eq_ignore_ascii_case("filename") {
-                self.file_name.get_or_insert_with(|| decode_escapes(&value));
-            } else if name.eq_ignore_ascii_case("filename*") {
-                extended = extended_value(&value);
+                self.file_name.get_or_insert_with(|| plain_value(&value));
+            } else if let Some((name, section)) = name.split_once('*') {
+                extended.add(name, section, value.into_owned());
             }
             rest = after;
         }
-        if extended.is_some() {
-            self.file_name = extended;
+        if let Some(file_name) = extended.value("filename") {
+            self.file_name = Some(file_name);
+        }
+        if let Some(name) = extended.value("name") {
+            self.name = Some(name);
         }
     }
+}
+
+/// Parameters in pieces, or with a character set (RFC 2231, RFC 5987): `filename*=UTF-8''a%20b`, `filename*0="a"; filename*1*=…`.
+#[derive(Default)]
+struct Extended(Vec<Section>);
+
+struct Section {
+    parameter: String,
+    number: usize,
+    is_encoded: bool,
+    value: String,
+}
+
+impl Extended {
+    fn add(&mut self, parameter: &str, section: &str, value: String) {
+        let (number, is_encoded) = match section.strip_suffix('*') {
+            Some(number) => (number, true),
+            None => (section, section.is_empty()),
+        };
+        let number = match number {
+            "" => Some(0),
+            number => number.parse().ok(),
+        };
+        if let Some(number) = number.filter(|_| self.0.len() < SECTIONS_MAX) {
+            self.0.push(Section {
+                parameter: parameter.trim().to_ascii_lowercase(),
+                number,
+                is_encoded,
+                value,
+            });
+        }
+    }
+
+    fn value(&mut self, parameter: &str) -> Option<String> {
+        self.0.sort_by_key(|section| section.number);
+        let mut sections = self.0.iter().filter(|section| section.parameter == parameter);
+        let first = sections.next()?;
+        let (charset, text) = match first.is_encoded {
+            true => {
+                let (charset, rest) = first.value.split_once('\'')?;
+                let (_language, text) = rest.split_once('\'')?;
+                (charset, text)
+            }
+            false => ("utf-8", first.value.as_str()),
+        };
+        let piece = |text: &str, is_encoded| -> Vec<u8> {
+            match is_encoded {
+                true => percent_encoding::percent_decode_str(text).collect(),
+                false => text.as_bytes().to_vec(),
+            }
+        };
+        let mut bytes = piece(text, first.is_encoded);
+        for section in sections {
+            bytes.extend(piece(&section.value, section.is_encoded));
+        }
+        decode_charset(charset, &bytes)
+    }
+}
+
+/// A line that begins with a space or a tab continues the one before it.
+fn unfolded(text: &str) -> Vec<Cow<'_, str>> {
+    let mut lines: Vec<Cow<'_, str>> = Vec::new();
+    for line in text.split('\n') {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        if line.is_empty() {
+            continue;
+        }
+        match lines.last_mut() {
+            Some(before) if line.starts_with([' ', '\t']) => {
+                let before = before.to_mut();
+                before.push(' ');
+                before.push_str(line.trim_start());
+            }
+            Some(_) | None => lines.push(line.into()),
+        }
+    }
+    lines
+}
+
+fn plain_value(written: &str) -> String {
+    decode_words(&decode_escapes(written))
 }
 
 fn broken(line: &str) -> MultipartError {
@@ -76,7 +173,9 @@ pub(crate) fn media_type(value: &str) -> Option<String> {
 fn parameter_value(text: &str) -> (Cow<'_, str>, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(';').unwrap_or(text.len());
-        return (text[..end].trim_end().into(), &text[end..]);
+        let token = text[..end].trim_end();
+        let single = token.strip_prefix('\'').and_then(|token| token.strip_suffix('\''));
+        return (single.unwrap_or(token).into(), &text[end..]);
     };
     let mut value = Cow::Borrowed("");
     let mut rest = quoted;
@@ -115,23 +214,13 @@ fn decode_escapes(text: &str) -> String {
     decoded
 }
 
-/// RFC 5987: `UTF-8''percent-encoded`.
-fn extended_value(value: &str) -> Option<String> {
-    let (charset, rest) = value.split_once('\'')?;
-    let (_language, encoded) = rest.split_once('\'')?;
-    if !charset.eq_ignore_ascii_case("utf-8") {
-        return None;
-    }
-    Some(percent_decode_str(encoded).decode_utf8_lossy().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn disposition(parameters: &str) -> PartHead {
         let head = format!("\r\nContent-Disposition: form-data; {parameters}\r\n\r\n");
-        PartHead::parse(head.as_bytes()).expect("a head")
+        PartHead::parse(head.as_bytes())
     }
 
     #[test]
@@ -159,7 +248,7 @@ mod tests {
             "Content-Disposition: attachment; filename=\"b.dmp\"; name=\"a\"; x=\"name=c; filename=d\"\r\nContent-Type: a/b",
         ] {
             let head = format!("\r\n{head}\r\n\r\n");
-            let part = PartHead::parse(head.as_bytes()).expect("a head");
+            let part = PartHead::parse(head.as_bytes());
             assert_eq!(part.name.as_deref(), Some("a"), "{head}");
             assert_eq!(part.file_name.as_deref(), Some("b.dmp"), "{head}");
             assert_eq!(part.content_type.as_deref(), Some("a/b"), "{head}");
@@ -186,8 +275,47 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_header_is_refused() {
-        let error = PartHead::parse(b"\r\nno header\r\n\r\n").expect_err("refused");
-        assert_eq!(error.reason(), "broken_multipart");
+    fn a_line_that_is_no_header_is_passed_over_and_named() {
+        let part = PartHead::parse(b"\r\nno header\r\nContent-Disposition: form-data; name=a\r\n\r\n");
+        assert_eq!(part.name.as_deref(), Some("a"));
+        assert_eq!(part.odd.map(|odd| odd.reason()), Some("broken_multipart"));
+    }
+
+    #[test]
+    fn a_header_may_go_over_several_lines() {
+        for (written, name, content_type) in [
+            ("Content-Disposition: form-data; name=\"n\";\r\n filename=\"data taken from.dmp\"\r\nContent-Type: a/b", "data taken from.dmp", "a/b"),
+            ("Content-Disposition: form-data;\r\n\tname=n;\r\n\t filename=a.dmp\r\nContent-Type: a/b;\r\n\tname=\"a.dmp\"", "a.dmp", "a/b; name=\"a.dmp\""),
+            ("Content-Type:\r\n a/b\r\nContent-Disposition:\r\n form-data; name=n; filename=\"two\r\n words\"", "two words", "a/b"),
+            ("content-disposition : name=n; filename='a.dmp'\nContent-Type: a/b", "a.dmp", "a/b"),
+        ] {
+            let part = PartHead::parse(format!("\r\n{written}\r\n\r\n").as_bytes());
+            assert_eq!(part.odd, None, "{written}");
+            assert_eq!(part.name.as_deref(), Some("n"), "{written}");
+            assert_eq!(part.file_name.as_deref(), Some(name), "{written}");
+            assert_eq!(part.content_type.as_deref(), Some(content_type), "{written}");
+        }
+    }
+
+    #[test]
+    fn encoded_words_and_parameters_in_pieces_are_put_together() {
+        for (written, meant) in [
+            ("filename=\"=?UTF-8?B?R3LDtsOfZS5kbXA=?=\"", "Größe.dmp"),
+            ("filename=\"=?utf-8?Q?Gr=C3=B6=C3=9Fe_1.dmp?=\"", "Größe 1.dmp"),
+            ("filename=\"=?ISO-8859-1?Q?Gr=F6=DFe.dmp?=\"", "Größe.dmp"),
+            ("filename=\"=?UTF-8?Q?Gr=C3=B6?= =?UTF-8?Q?=C3=9Fe.dmp?=\"", "Größe.dmp"),
+            ("filename=\"=?koi8-r?B?xMHN0A==?=\"", "=?koi8-r?B?xMHN0A==?="),
+            ("filename=\"=?broken\"", "=?broken"),
+            ("filename*0=\"Gr\"; filename*1=\"e.dmp\"", "Gre.dmp"),
+            ("filename*1*=%C3%9Fe.dmp; filename*0*=UTF-8''Gr%C3%B6", "Größe.dmp"),
+            ("filename*=iso-8859-1'en'Gr%F6%DFe.dmp", "Größe.dmp"),
+            ("filename*=garbled", "plain"),
+        ] {
+            let part = disposition(&format!("name=n; filename=plain; {written}").replace(
+                if written.contains("filename=") { "filename=plain; " } else { "\0" },
+                "",
+            ));
+            assert_eq!(part.file_name.as_deref(), Some(meant), "{written}");
+        }
     }
 }

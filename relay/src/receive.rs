@@ -23,8 +23,9 @@ use crate::inflation::Inflation;
 use crate::limits::{EVENT_DATA_READERS_MAX, UNWRAPPERS_MAX, UPLOAD_WAIT, WIDE_DECODERS_MAX};
 use crate::multipart::Parser;
 use crate::read::{
-    Admit, Naming, Pieces, Reference, read_archive, read_form, read_items, read_upload, unwrap,
+    Admit, Naming, Pieces, Reference, Tail, read_archive, read_form, read_items, read_upload, unwrap,
 };
+use crate::refused_body;
 use crate::resumable::{Address, Credit, UploadRefusal, Uploads};
 use crate::seal::{Need, Sender, Told, Validated, seal};
 use crate::sources::EventReaders;
@@ -62,6 +63,25 @@ pub enum Format<'f> {
     },
     /// Unreal Engine's archive.
     Unreal,
+}
+
+impl Format<'_> {
+    fn need(&self) -> Need {
+        match self {
+            Self::Crash => Need::Minidump,
+            Self::Late(_) | Self::Envelope { .. } | Self::Unreal => Need::Anything,
+        }
+    }
+}
+
+/// What a body says beside the files and fields of the upload.
+#[derive(Default)]
+struct Read {
+    event_id: Option<EventId>,
+    attached_to: Option<EventId>,
+    sdk: Option<String>,
+    references: Vec<Reference>,
+    warnings: Vec<String>,
 }
 
 /// A request's body and what is known of it before it is read.
@@ -168,47 +188,30 @@ impl Intake {
             Encoding::Gzip | Encoding::Deflate | Encoding::Brotli | Encoding::Zstd => None,
         };
         let inflation = self.inflation(sender.project_id);
-        let (mut reader, _slot) = self.reader(body, encoding, inflation).await?;
+        let (reader, _slot) = self.reader(body, encoding, inflation).await?;
+        let mut reader = Tail::new(reader);
         let receiver = Receiver::new(draft, &self.budget, length);
         let mut upload = UploadBuilder::new(self.limits, receiver);
-        let content_type = content_type(headers);
-        let mut credits = Vec::new();
-        let need = match format {
-            Format::Crash => {
-                let odd = read_upload(&mut reader, content_type, &mut upload).await?;
-                told.warnings.extend(odd);
-                Need::Minidump
-            }
-            Format::Late(event_id) => {
-                let parser = Parser::new(content_type)?;
-                let start = bytes::Bytes::new();
-                let odd = read_form(&mut reader, parser, start, Naming::Late, &mut upload).await?;
-                told.warnings.extend(odd);
-                told.attached_to = Some(event_id);
-                Need::Anything
-            }
-            Format::Envelope { keep_others, admit } => {
-                let items = read_items(&mut reader, keep_others, admit, &mut upload).await?;
-                for other in &items.others {
-                    self.metrics.count_envelope_item(other.as_str());
-                }
-                told.sdk = told.sdk.or(items.sdk);
-                told.event_id = items.event_id;
-                told.warnings.extend(items.warnings);
-                let resolved = self.resolve(&sender, items.references, &mut upload);
-                let (odd, paid) = resolved.await?;
-                told.warnings.extend(odd);
-                credits = paid;
-                Need::Anything
-            }
-            Format::Unreal => {
-                read_archive(&mut reader, &mut upload).await?;
-                Need::Anything
-            }
-        };
-        drop(reader);
-        told.warnings
-            .extend(unwrap(&mut upload, &self.unwrappers, inflation).await?);
+        let need = format.need();
+        let read = self.read(&mut reader, format, headers, &mut upload).await;
+        let is_too_large = reader.is_too_large();
+        let (read, odd) = reader.settle(read, need, &upload)?;
+        told.warnings.extend(read.warnings);
+        told.warnings.extend(odd);
+        told.event_id = read.event_id;
+        told.attached_to = read.attached_to;
+        told.sdk = told.sdk.or(read.sdk);
+        let resolved = self.resolve(&sender, read.references, &mut upload);
+        let (odd, credits) = resolved.await?;
+        told.warnings.extend(odd);
+        if is_too_large {
+            refused_body::drain(body).await;
+        }
+        let odd = unwrap(&mut upload, need, &self.unwrappers, inflation).await?;
+        told.warnings.extend(odd);
+        if let Some(limit) = upload.first_shed().filter(|_| upload.is_empty()) {
+            return Err(limit.into());
+        }
         let event_id = told.event_id;
         let privacy = self.privacy.of(sender.project_id);
         let upload = upload.finish().await?;
@@ -219,6 +222,47 @@ impl Intake {
                 ..validated
             })),
             None => Taken::Nothing(event_id),
+        })
+    }
+
+    /// The body in its format.
+    async fn read(
+        &self,
+        reader: &mut impl Pieces,
+        format: Format<'_>,
+        headers: &HeaderMap,
+        upload: &mut UploadBuilder,
+    ) -> Result<Read, Rejection> {
+        let content_type = content_type(headers);
+        let warnings = match format {
+            Format::Crash => read_upload(reader, content_type, upload).await?,
+            Format::Late(event_id) => {
+                let parser = Parser::new(content_type)?;
+                let start = bytes::Bytes::new();
+                return Ok(Read {
+                    warnings: read_form(reader, parser, start, Naming::Late, upload).await?,
+                    attached_to: Some(event_id),
+                    ..Read::default()
+                });
+            }
+            Format::Envelope { keep_others, admit } => {
+                let items = read_items(reader, keep_others, admit, upload).await?;
+                for other in &items.others {
+                    self.metrics.count_envelope_item(other.as_str());
+                }
+                return Ok(Read {
+                    warnings: items.warnings,
+                    event_id: items.event_id,
+                    sdk: items.sdk,
+                    references: items.references,
+                    attached_to: None,
+                });
+            }
+            Format::Unreal => read_archive(reader, upload).await?.into_iter().collect(),
+        };
+        Ok(Read {
+            warnings,
+            ..Read::default()
         })
     }
 
@@ -270,7 +314,7 @@ impl Intake {
             match fetched {
                 Ok((mut pieces, credit)) => {
                     credits.extend(credit);
-                    upload.begin_file(head)?;
+                    upload.begin_file(head);
                     while let Some(piece) = pieces.next().await? {
                         upload.append(&piece).await?;
                     }
@@ -282,7 +326,7 @@ impl Intake {
                     upload.begin_file(FileHead {
                         role: Role::Attachment(AttachmentKind::Plain),
                         ..head
-                    })?;
+                    });
                     upload.append(&json).await?;
                 }
                 Err(rejection) => return Err(rejection),
@@ -309,5 +353,7 @@ fn content_type(headers: &HeaderMap) -> &str {
         .unwrap_or_default()
 }
 
+#[cfg(test)]
+mod framing;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,12 @@
 //! What becomes of the body of a refused request. Closing a connection on unread bytes resets it, and a reset can
 //! overtake the answer: then the client learns nothing.
 
-use axum::body::Body;
+use std::future::poll_fn;
+use std::pin::Pin;
+
+use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, header};
-use futures_util::StreamExt;
+use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::limits::{REFUSED_BODY_BYTES_MAX, REFUSED_BODY_TIME_MAX};
@@ -15,13 +18,13 @@ pub(crate) fn is_held_back(headers: &HeaderMap) -> bool {
 }
 
 /// Reads and forgets some of the body, so that its sender comes to reading the answer. Runs beside the answer.
-pub(crate) async fn drain(body: Body) {
+pub(crate) async fn drain(body: &mut Body) {
     let deadline = Instant::now() + REFUSED_BODY_TIME_MAX;
-    let mut frames = body.into_data_stream();
     let mut bytes = 0;
     while bytes < REFUSED_BODY_BYTES_MAX {
-        match timeout_at(deadline, frames.next()).await {
-            Ok(Some(Ok(frame))) => bytes += frame.len() as u64,
+        let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
+        match timeout_at(deadline, frame).await {
+            Ok(Some(Ok(frame))) => bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
             Ok(Some(Err(_)) | None) | Err(_) => return,
         }
     }

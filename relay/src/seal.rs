@@ -16,7 +16,7 @@ use crate::event_data::{Field, Merged, Source, merge};
 use crate::file_name::sanitize;
 use crate::resumable::Credit;
 use crate::sources::{EventReaders, read_sources};
-use crate::upload::{EventData, File, Role, Upload};
+use crate::upload::{EventData, File, Role, Upload, is_dump};
 use crate::validate::check_minidump;
 
 /// The dump's name when the client gave none.
@@ -94,6 +94,8 @@ pub(crate) async fn seal(
     privacy: &PrivacyConfig,
     readers: &EventReaders,
 ) -> Result<Option<Validated>, Rejection> {
+    told.warnings.append(&mut upload.warnings);
+    recognise_dump(&mut upload, &mut told);
     let is_about_another = is_about_another(&upload);
     let dump = find_dump(&mut upload, need, &mut told.warnings)?;
     if upload.files.is_empty() && upload.fields.is_empty() {
@@ -164,6 +166,26 @@ fn is_about_another(upload: &Upload) -> bool {
         Role::Minidump => false,
     };
     upload.fields.is_empty() && upload.files.iter().all(is_beside)
+}
+
+/// A dump that came as any other file is one by its first bytes, when no other is. With the files of a crash that came
+/// before, it stays a file of it.
+fn recognise_dump(upload: &mut Upload, told: &mut Told) {
+    let is_named = |file: &File| file.head.role == Role::Minidump && is_dump(file);
+    if upload.files.iter().any(is_named) {
+        return;
+    }
+    let Some(file) = upload.files.iter_mut().find(|file| is_dump(file)) else {
+        return;
+    };
+    let name = file.head.name.as_deref().unwrap_or_default();
+    let name = sanitize(name, ATTACHMENT_NAME);
+    told.warnings
+        .push(format!("the file {name:?} is a minidump by its first bytes"));
+    file.head.role = match told.attached_to {
+        None => Role::Minidump,
+        Some(_) => Role::Attachment(AttachmentKind::Minidump),
+    };
 }
 
 /// Where the dump is among the files, when there is a sound one.

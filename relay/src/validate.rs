@@ -71,6 +71,20 @@ pub fn starts_as_minidump(head: &[u8]) -> bool {
     head.starts_with(MAGIC) || head.starts_with(MAGIC_BIG_ENDIAN)
 }
 
+/// Whether the first 8 bytes are a minidump's for certain: its magic and its version.
+#[must_use]
+pub fn is_minidump_start(head: &[u8]) -> bool {
+    let version = match head.first_chunk::<6>() {
+        Some([b'M', b'D', b'M', b'P', low, high]) => u16::from_le_bytes([*low, *high]),
+        Some([b'P', b'M', b'D', b'M', ..]) => match head.get(6..8) {
+            Some([high, low]) => u16::from_be_bytes([*high, *low]),
+            Some(_) | None => return false,
+        },
+        Some(_) | None => return false,
+    };
+    version == VERSION
+}
+
 /// Checks the first bytes (at least 32 of them, when there are as many) of a file of `bytes` bytes. What is odd and
 /// acceptable is returned as a sentence.
 ///

@@ -1,7 +1,11 @@
 //! From a request body's pieces to the parts of an upload: one file for each format that clients write.
 
+mod backlog;
+mod buried;
 mod envelope;
+mod extent;
 mod form;
+mod tail;
 mod unreal;
 mod wrapped;
 
@@ -10,6 +14,7 @@ use shared::envelope::AttachmentKind;
 
 pub(crate) use envelope::{Admit, Reference, read_items};
 pub(crate) use form::{Naming, read_form, read_upload};
+pub(crate) use tail::Tail;
 pub(crate) use unreal::read_archive;
 pub(crate) use wrapped::unwrap;
 
@@ -40,11 +45,25 @@ impl Pieces for BodyReader<'_> {
     }
 }
 
-/// The first bytes, enough of them to know a format by.
-pub(super) async fn first_piece(reader: &mut impl Pieces) -> Result<Bytes, Rejection> {
-    const ENOUGH_BYTES: usize = 8;
-    let mut start = reader.next().await?.unwrap_or_default();
-    while start.len() < ENOUGH_BYTES {
+/// Enough to know a format by.
+pub(super) const FORMAT_BYTES: usize = 8;
+
+/// The first bytes, so many at least when there are as many.
+pub(super) async fn first_piece(
+    reader: &mut impl Pieces,
+    bytes: usize,
+) -> Result<Bytes, Rejection> {
+    let start = reader.next().await?.unwrap_or_default();
+    more_of(start, reader, bytes).await
+}
+
+/// The first bytes, and as many behind them as make them so many.
+async fn more_of(
+    mut start: Bytes,
+    reader: &mut impl Pieces,
+    bytes: usize,
+) -> Result<Bytes, Rejection> {
+    while start.len() < bytes {
         let Some(piece) = reader.next().await? else {
             break;
         };
@@ -62,7 +81,7 @@ async fn read_file(
     head: FileHead,
     upload: &mut UploadBuilder,
 ) -> Result<(), Rejection> {
-    upload.begin_file(head)?;
+    upload.begin_file(head);
     let mut piece = Some(start);
     while let Some(bytes) = piece {
         upload.append(&bytes).await?;

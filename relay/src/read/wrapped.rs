@@ -3,22 +3,21 @@
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use memchr::memmem;
 use shared::content::Content;
 use shared::content_reader::ContentReader;
+use shared::envelope::AttachmentKind;
 
-use super::form::Naming;
-use super::{Pieces, first_piece, read_file, read_form};
+use super::form::{Naming, first_boundary};
+use super::{FORMAT_BYTES, Pieces, Tail, first_piece, read_file, read_form};
 use crate::container::{self, Container};
 use crate::decode::WideDecoders;
 use crate::error::Rejection;
 use crate::inflation::Inflation;
-use crate::limits::{UNWRAPPED_PIECE_BYTES, WRAPPINGS_MAX};
+use crate::limits::{COMPRESSED_FILES_MAX, UNWRAPPED_PIECE_BYTES, WRAPPINGS_MAX};
 use crate::multipart::Parser;
+use crate::seal::Need;
 use crate::upload::{File, FileHead, Role, UploadBuilder};
-
-/// How the headers of a form's part begin.
-const PART_HEADER: &[u8] = b"content-";
+use crate::validate::starts_as_minidump;
 
 /// What a dump is wrapped in.
 enum Wrapping {
@@ -27,14 +26,21 @@ enum Wrapping {
     Form(Box<Parser>),
 }
 
-/// Reads what is wrapped in the place of the dump once more, until a dump is there or what is there is no wrapping.
-/// What was odd is returned as sentences.
+/// Reads what is wrapped in the place of the dump once more, until a dump is there or what is there is no wrapping. What
+/// was odd is returned as sentences.
+///
+/// # Errors
+/// [`Rejection`] for what cannot be unwrapped, when nothing but a dump will do.
 pub(crate) async fn unwrap(
     upload: &mut UploadBuilder,
+    need: Need,
     unwrappers: &WideDecoders,
     inflation: Inflation,
 ) -> Result<Vec<String>, Rejection> {
     let mut warnings = Vec::new();
+    if !upload.has_dump() {
+        warnings.extend(recognise_compressed(upload, unwrappers).await?);
+    }
     for _ in 0..WRAPPINGS_MAX {
         let files = upload.files().iter();
         let dump = files.enumerate().find(|(_, file)| is_dump(file));
@@ -44,14 +50,61 @@ pub(crate) async fn unwrap(
         };
         let _turn = unwrappers.any_turn().await?;
         let (file, content) = upload.take_file(at).await?;
-        warnings.extend(match wrapping {
-            Wrapping::Form(parser) => read_nested(content, *parser, upload).await?,
-            Wrapping::Container(container) => {
-                inflate(file, container, content, inflation, upload).await?
+        match wrapping {
+            Wrapping::Form(parser) => {
+                warnings.extend(read_nested(content, *parser, upload).await?);
             }
-        });
+            Wrapping::Container(container) => {
+                let kept = file.clone();
+                match inflate(file, container, content, inflation, upload).await {
+                    Ok(odd) => warnings.extend(odd),
+                    Err(Rejection::Container(error))
+                        if need == Need::Anything && !error.is_ours() =>
+                    {
+                        warnings.push(format!("a compressed minidump is kept as a file: {error}"));
+                        upload.add_file(File {
+                            head: FileHead {
+                                role: Role::Attachment(AttachmentKind::Plain),
+                                ..kept.head
+                            },
+                            ..kept
+                        });
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
     }
     Ok(warnings)
+}
+
+/// A compressed dump that came as any other file is one by what comes out of it first.
+async fn recognise_compressed(
+    upload: &mut UploadBuilder,
+    unwrappers: &WideDecoders,
+) -> Result<Option<String>, Rejection> {
+    let compressed = |file: &File| Some((file.run, container::sniff(&file.start)?));
+    let files = upload.files().iter().enumerate();
+    let files = files.filter_map(|(at, file)| Some((at, compressed(file)?)));
+    let files: Vec<_> = files.take(COMPRESSED_FILES_MAX).collect();
+    for (at, (run, container)) in files {
+        let _turn = unwrappers.any_turn().await?;
+        let content = upload.content(run).await?;
+        let holds_dump = move || {
+            let mut start = Vec::new();
+            let opened = container::open(container, content).ok()?;
+            // What cannot be inflated is no dump, and stays the file that it is.
+            let read = opened.take(8).read_to_end(&mut start);
+            read.is_ok().then(|| starts_as_minidump(&start))
+        };
+        let holds_dump = tokio::task::spawn_blocking(holds_dump).await;
+        if holds_dump.map_err(|_| Rejection::Stopping)? == Some(true) {
+            upload.take_for_dump(at);
+            let warning = "a compressed file is the minidump by what is in it".to_owned();
+            return Ok(Some(warning));
+        }
+    }
+    Ok(None)
 }
 
 fn is_dump(file: &File) -> bool {
@@ -62,16 +115,8 @@ fn wrapping(start: &[u8]) -> Option<Wrapping> {
     if let Some(container) = container::sniff(start) {
         return Some(Wrapping::Container(container));
     }
-    // Its boundary stands in no header: it is the first line, before the headers of the first part.
-    let rest = start.strip_prefix(b"--")?;
-    let end = memmem::find(rest, b"\r\n")?;
-    let (line, headers) = rest.split_at(end);
-    let is_part = headers.get(2..2 + PART_HEADER.len())?;
-    if !is_part.eq_ignore_ascii_case(PART_HEADER) {
-        return None;
-    }
-    let boundary = std::str::from_utf8(line).ok()?;
-    let parser = Parser::with_boundary(boundary).ok()?;
+    // Its boundary stands in no header.
+    let parser = Parser::with_boundary(first_boundary(start)?).ok()?;
     Some(Wrapping::Form(Box::new(parser)))
 }
 
@@ -81,7 +126,7 @@ async fn read_nested(
     upload: &mut UploadBuilder,
 ) -> Result<Vec<String>, Rejection> {
     let mut pieces = Unwrapped::new(Box::new(ContentReader::new(content)), None);
-    let start = first_piece(&mut pieces).await?;
+    let start = first_piece(&mut pieces, FORMAT_BYTES).await?;
     let mut warnings = read_form(&mut pieces, parser, start, Naming::Crash, upload).await?;
     warnings.push("the minidump was a form of its own, which was unwrapped".into());
     Ok(warnings)
@@ -93,7 +138,7 @@ async fn inflate(
     content: Content,
     inflation: Inflation,
     upload: &mut UploadBuilder,
-) -> Result<Vec<String>, Rejection> {
+) -> Result<Option<String>, Rejection> {
     let encoded = content.len();
     let opened = tokio::task::spawn_blocking(move || container::open(container, content)).await;
     let reader = opened.map_err(|_| Rejection::Stopping)??;
@@ -102,17 +147,18 @@ async fn inflate(
         name: name.map(|name| container::stem(name, container).to_owned()),
         ..file.head
     };
-    let mut pieces = Unwrapped {
+    let mut pieces = Tail::new(Unwrapped {
         bound: Some((inflation, encoded)),
         ..Unwrapped::new(reader, Some(container))
-    };
-    let start = first_piece(&mut pieces).await?;
-    read_file(&mut pieces, start, head, upload).await?;
-    Ok(Vec::new())
+    });
+    let start = first_piece(&mut pieces, FORMAT_BYTES).await?;
+    let read = read_file(&mut pieces, start, head, upload).await;
+    let ((), odd) = pieces.settle(read, Need::Minidump, upload)?;
+    Ok(odd)
 }
 
 /// A reader's bytes, read on the threads for blocking work.
-struct Unwrapped {
+pub(super) struct Unwrapped {
     /// `None` while a read is under way, and at the end.
     reader: Option<Box<dyn Read + Send>>,
     /// What its errors are about.
@@ -120,44 +166,55 @@ struct Unwrapped {
     /// Of what is decompressed: how much it may become, and of how many bytes.
     bound: Option<(Inflation, u64)>,
     decoded: u64,
+    /// What it ended with, behind the bytes before.
+    error: Option<io::Error>,
 }
 
 impl Unwrapped {
-    fn new(reader: Box<dyn Read + Send>, container: Option<Container>) -> Self {
+    pub(super) fn new(reader: Box<dyn Read + Send>, container: Option<Container>) -> Self {
         Self {
             reader: Some(reader),
             container,
             bound: None,
             decoded: 0,
+            error: None,
+        }
+    }
+
+    fn cause(&self, error: io::Error) -> Rejection {
+        match self.container {
+            Some(container) => container::cause(container, error).into(),
+            None => Rejection::Unreadable(error),
         }
     }
 }
 
 impl Pieces for Unwrapped {
     async fn next(&mut self) -> Result<Option<Bytes>, Rejection> {
+        if let Some(error) = self.error.take() {
+            return Err(self.cause(error));
+        }
         let Some(mut reader) = self.reader.take() else {
             return Ok(None);
         };
         let read = move || {
             let mut piece = Vec::with_capacity(UNWRAPPED_PIECE_BYTES);
             let limit = UNWRAPPED_PIECE_BYTES as u64;
-            reader.by_ref().take(limit).read_to_end(&mut piece)?;
-            Ok((reader, piece))
+            let read = reader.by_ref().take(limit).read_to_end(&mut piece);
+            (reader, piece, read.err())
         };
         let read = tokio::task::spawn_blocking(read).await;
-        let read: io::Result<_> = read.map_err(|_| Rejection::Stopping)?;
-        let (reader, piece) = read.map_err(|error| match self.container {
-            Some(container) => container::cause(container, error).into(),
-            None => Rejection::Unreadable(error),
-        })?;
-        if piece.is_empty() {
-            return Ok(None);
+        let (reader, piece, error) = read.map_err(|_| Rejection::Stopping)?;
+        match error {
+            Some(error) if piece.is_empty() => return Err(self.cause(error)),
+            Some(error) => self.error = Some(error),
+            None if piece.is_empty() => return Ok(None),
+            None => self.reader = Some(reader),
         }
         self.decoded += piece.len() as u64;
         if let Some((inflation, encoded)) = self.bound {
             inflation.check(encoded, self.decoded)?;
         }
-        self.reader = Some(reader);
         Ok(Some(piece.into()))
     }
 }

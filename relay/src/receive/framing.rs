@@ -1,0 +1,196 @@
+//! Ten thousand uploads of each format whose frames are wrong, each with a whole dump in it: none is answered with a 200
+//! and the dump gone.
+
+mod chance;
+mod envelopes;
+mod forms;
+
+use std::convert::Infallible;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use futures_util::{FutureExt, stream};
+use shared::config::{ByteSize, Config, UploadLimits};
+use shared::id::ProjectId;
+use shared::metrics::Metrics;
+use shared::readiness::Readiness;
+use shared::spool::SpoolDirectory;
+use shared::storage::Storage;
+use tokio::runtime::Runtime;
+
+use self::chance::Chance;
+use super::*;
+use crate::items::EnvelopeHeader;
+
+/// Uploads of each format.
+const UPLOADS: u64 = 10_000;
+
+/// An intake for many uploads.
+struct Rig {
+    intake: Intake,
+    spool: SpoolDirectory,
+    runtime: Runtime,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = Config::default();
+        config.data.dir = dir.path().to_owned();
+        config.spool.min_free_bytes = ByteSize::bytes(0);
+        let storage = Storage::open(&config, Readiness::default()).now_or_never();
+        let storage = storage.expect("a directory is there at once").expect("a storage");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        Self {
+            intake: Intake::new(
+                UploadLimits::default(),
+                Slots::new(8),
+                16 << 20,
+                &Metrics::default(),
+                Uploads::new(storage),
+            ),
+            spool: SpoolDirectory::open(&config).expect("a spool"),
+            runtime: runtime.expect("a runtime"),
+            _dir: dir,
+        }
+    }
+
+    fn receive(
+        &self,
+        format: Format<'_>,
+        headers: &HeaderMap,
+        body: &[u8],
+        piece_bytes: usize,
+    ) -> Result<Taken, Rejection> {
+        let pieces: Vec<_> = body
+            .chunks(piece_bytes)
+            .map(|piece| Ok::<_, Infallible>(piece.to_vec()))
+            .collect();
+        let mut body = Body::from_stream(stream::iter(pieces));
+        let sender = Sender {
+            event_id: EventId::random(),
+            project_id: ProjectId::new(1).expect("not zero"),
+            remote_addr: None,
+        };
+        let delivered = Delivered {
+            headers,
+            body: &mut body,
+            draft: self.spool.draft(),
+        };
+        let receiving = self.intake.receive(sender, format, delivered, Told::default());
+        self.runtime.block_on(receiving)
+    }
+
+    fn envelope(&self, body: &[u8], piece_bytes: usize) -> Result<Taken, Rejection> {
+        let mut admit = |_: &EnvelopeHeader| Ok(());
+        let format = Format::Envelope {
+            keep_others: false,
+            admit: &mut admit,
+        };
+        self.receive(format, &HeaderMap::new(), body, piece_bytes)
+    }
+
+    fn form(&self, content_type: &str, body: &[u8], piece_bytes: usize) -> Result<Taken, Rejection> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, content_type.parse().expect("a value"));
+        self.receive(Format::Crash, &headers, body, piece_bytes)
+    }
+}
+
+/// The dump that came out; an upload without one is a crash that was lost.
+fn dump_of(taken: Taken) -> Option<Vec<u8>> {
+    let Taken::Upload(upload) = taken else {
+        return None;
+    };
+    let dump = upload.envelope.minidump()?;
+    let bytes = dump.content.read(0, dump.content.len() as usize);
+    let bytes = bytes.expect("readable").to_vec();
+    assert_eq!(dump.blake3, Some(blake3::hash(&bytes)));
+    Some(bytes)
+}
+
+/// All of the dump, be it that something stands behind it.
+fn check(found: Option<Vec<u8>>, sent: &[u8], what: &dyn std::fmt::Debug, seed: u64) {
+    let found = found.unwrap_or_else(|| panic!("seed {seed}, {what:?}: the dump is gone"));
+    assert!(
+        found.starts_with(sent),
+        "seed {seed}, {what:?}: {} bytes of a dump of {}",
+        found.len(),
+        sent.len()
+    );
+}
+
+#[test]
+fn no_envelope_with_a_wrong_frame_loses_its_dump() {
+    let rig = Rig::new();
+    for seed in 0..UPLOADS {
+        let envelopes::Sample { body, dump, faults } = envelopes::sample(seed);
+        let piece_bytes = [1 << 20, 100, 7][seed as usize % 3];
+        let taken = rig.envelope(&body, piece_bytes);
+        let taken = taken.unwrap_or_else(|error| panic!("seed {seed}, {faults:?}: {error}"));
+        check(dump_of(taken), &dump, &faults, seed);
+    }
+}
+
+#[test]
+fn no_envelope_that_is_cut_loses_what_came_of_its_dump() {
+    let rig = Rig::new();
+    for seed in 0..UPLOADS / 10 {
+        let mut chance = Chance::new(seed);
+        let dump = envelopes::dump(&mut chance, seed % 2 == 0);
+        let event = "{}\n{\"type\":\"event\",\"length\":15}\n{\"release\":\"r\"}\n";
+        let head = format!("{{\"type\":\"attachment\",\"length\":{}}}\n", dump.len());
+        let body = [event.as_bytes(), head.as_bytes(), &dump].concat();
+        let came = 32 + chance.below(dump.len() - 32);
+        let cut = body.len() - dump.len() + came;
+        let taken = rig.envelope(&body[..cut], 1 << 20).expect("accepted");
+        assert_eq!(dump_of(taken).as_deref(), Some(&dump[..came]), "seed {seed}");
+        let cut = chance.below(body.len() - dump.len());
+        // Without any of the dump, it is the event that has to be there, or a refusal.
+        if let Ok(Taken::Upload(upload)) = rig.envelope(&body[..cut], 1 << 20) {
+            let is_event = memchr::memmem::find(&body[..cut], b"event").is_some();
+            assert!(is_event && !upload.payload.warnings.is_empty() || cut >= event.len() - 1, "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn no_form_with_a_wrong_frame_loses_its_dump_behind_a_200() {
+    let rig = Rig::new();
+    let mut refused = 0;
+    for seed in 0..UPLOADS {
+        let forms::Sample { content_type, body, dump, faults } = forms::sample(seed);
+        let piece_bytes = [1 << 20, 100, 7][seed as usize % 3].max(body.len() / 1000);
+        match rig.form(&content_type, &body, piece_bytes) {
+            Ok(taken) => check(dump_of(taken), &dump, &(faults, content_type), seed),
+            Err(_) => {
+                assert!(faults.contains(&"a garbled head") || content_type.len() < 34, "seed {seed}: {faults:?}");
+                refused += 1;
+            }
+        }
+    }
+    // Where a boundary or the dump's part is garbled beyond recognition, and nowhere else.
+    assert!(refused < UPLOADS / 10, "{refused} of {UPLOADS} were refused");
+}
+
+#[test]
+fn no_damage_to_an_events_json_costs_the_dump() {
+    let rig = Rig::new();
+    let sound = "{\"release\":\"r@1\",\"environment\":\"live\",\"user\":{\"id\":\"7\"},\"tags\":{\"a\":\"b\"},\"extra\":{\"n\":1.5,\"l\":[1,null,true]},\"message\":\"Größe ▶\"}";
+    for seed in 0..UPLOADS {
+        let mut chance = Chance::new(seed);
+        let dump = envelopes::dump(&mut chance, seed % 2 == 0);
+        let mut event = sound.as_bytes().to_vec();
+        if chance.once_in(4) {
+            event.truncate(chance.below(event.len()));
+        } else {
+            chance.garble(&mut event);
+        }
+        let head = format!("{{}}\n{{\"type\":\"event\",\"length\":{}}}\n", event.len());
+        let file = format!("\n{{\"type\":\"attachment\",\"attachment_type\":\"event.minidump\",\"length\":{}}}\n", dump.len());
+        let body = [head.as_bytes(), &event, file.as_bytes(), &dump].concat();
+        let taken = rig.envelope(&body, 1 << 20).expect("accepted");
+        assert_eq!(dump_of(taken), Some(dump), "seed {seed}");
+    }
+}
