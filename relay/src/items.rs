@@ -11,12 +11,12 @@ mod scan;
 mod tests;
 mod tolerant;
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memchr;
 
-use self::head::Line;
 pub use self::head::{EnvelopeHeader, Extent, ItemHead, ItemKind, OtherItem};
 use self::scan::Scan;
 use crate::limits::{ENVELOPE_ITEMS_MAX, ENVELOPE_LINE_BYTES_MAX};
@@ -60,7 +60,9 @@ pub enum ItemsError {
         found: String,
     },
     /// An item is longer than it says, or shorter.
-    #[error("expected a line end and another item after {place} of {length} bytes, found byte {found:#04x}")]
+    #[error(
+        "expected a line end and another item after {place} of {length} bytes, found byte {found:#04x}"
+    )]
     WrongLength {
         /// Which item.
         place: Place,
@@ -167,6 +169,7 @@ struct Open {
     is_binary: bool,
     /// Whether its head's line ended with a carriage return: then those of the envelope do.
     carriage_returns: bool,
+    is_rescanned: bool,
 }
 
 /// A line that was gathered.
@@ -184,8 +187,8 @@ pub struct Parser {
     /// Items begun so far.
     items: u32,
     open: Option<Open>,
-    /// The step after the one that was taken.
-    next: Option<Step>,
+    /// The steps after the one that was taken.
+    next: VecDeque<Step>,
     /// Line ends between an open item and the line behind it.
     gap: BytesMut,
     /// The start of a line that goes on in `input`.
@@ -201,7 +204,7 @@ impl Default for Parser {
             state: State::Header,
             items: 0,
             open: None,
-            next: None,
+            next: VecDeque::new(),
             gap: BytesMut::new(),
             held: BytesMut::new(),
             input: Bytes::new(),
@@ -227,7 +230,15 @@ impl Parser {
     /// what had not been pushed. The item ends where the first head stands that is not among its first `skip` bytes.
     pub fn rescan(&mut self, skip: u64) -> Bytes {
         self.ended = false;
-        self.state = State::Scan(Scan::new(skip));
+        let is_first = match &mut self.open {
+            Some(open) => !std::mem::replace(&mut open.is_rescanned, true),
+            None => false,
+        };
+        self.state = State::Scan(match skip {
+            // What came of it so far may be too little to tell that it is a dump.
+            0 if is_first => Scan::first(),
+            skip => Scan::new(skip),
+        });
         std::mem::take(&mut self.input)
     }
 
@@ -250,7 +261,7 @@ impl Parser {
 
     /// The next step.
     pub fn step(&mut self) -> Step {
-        if let Some(step) = self.next.take() {
+        if let Some(step) = self.next.pop_front() {
             return step;
         }
         loop {
@@ -314,7 +325,9 @@ impl Parser {
                     place: Place::Header,
                     found,
                 });
-                header.warnings.extend(repaired.map(|error| error.to_string()));
+                header
+                    .warnings
+                    .extend(repaired.map(|error| error.to_string()));
                 return Step::Header(header);
             }
             Err(found) => Some(found),
@@ -322,7 +335,10 @@ impl Parser {
         self.unread(line, line_end);
         let found = fault.unwrap_or_else(|| "an item".to_owned());
         let place = Place::Header;
-        Step::Header(EnvelopeHeader::missing(ItemsError::BrokenLine { place, found }))
+        Step::Header(EnvelopeHeader::missing(ItemsError::BrokenLine {
+            place,
+            found,
+        }))
     }
 
     fn head(&mut self) -> Option<Step> {
@@ -422,7 +438,7 @@ impl Parser {
         } else {
             (self.next_place(), self.read_head(&line, end.is_some()))
         };
-        let warnings = match self.next.as_mut().unwrap_or(&mut step) {
+        let warnings = match self.next.back_mut().unwrap_or(&mut step) {
             Step::Header(header) => Some(&mut header.warnings),
             Step::Item(head) => Some(&mut head.warnings),
             Step::Content(_) | Step::ItemEnd | Step::Misframed(_) | Step::More => None,
@@ -445,14 +461,14 @@ impl Parser {
             }
             Some((Extent::Line, false) | (Extent::Unknown, _)) | None => (true, true),
         };
-        let is_plain = |line: &Line| line.rest == 0 && head::is_plain_head(&line.fields);
         let broken = match head::read_line(line) {
-            Ok(found) if takes_any || is_plain(&found) => {
+            Ok(found) if takes_any || head::is_plain(&found) => {
                 let rest = found.rest;
                 match ItemHead::of_line(found, place) {
                     Ok(mut head) => {
                         if !is_separate {
-                            head.warnings.push(format!("no line end stands before {place}"));
+                            head.warnings
+                                .push(format!("no line end stands before {place}"));
                         }
                         self.unread(&line[line.len() - rest..], line_end && rest > 0);
                         return self.begin(head, line.ends_with(b"\r"));
@@ -469,6 +485,9 @@ impl Parser {
             return self.end();
         }
         if takes_any && line.starts_with(b"{") {
+            if let Some(at) = head::dump_start(line) {
+                self.unread(&line[at..], line_end);
+            }
             return self.begin_stray(broken, State::Scan(Scan::first()));
         }
         if self.open.is_some() {
@@ -498,13 +517,13 @@ impl Parser {
         };
         let state = match extent {
             Extent::Bytes(bytes) => State::Sized(bytes),
-            Extent::Line => State::Line,
-            Extent::Unknown => State::Scan(Scan::first()),
+            Extent::Line | Extent::Unknown => State::Scan(Scan::first()),
         };
         let open = Open {
             extent,
             is_binary: head.is_binary(),
             carriage_returns,
+            is_rescanned: false,
         };
         self.begin_in(state, open, head)
     }
@@ -516,6 +535,7 @@ impl Parser {
             extent: Extent::Unknown,
             is_binary: true,
             carriage_returns: false,
+            is_rescanned: false,
         };
         self.begin_in(state, open, head)
     }
@@ -528,7 +548,7 @@ impl Parser {
         if self.open.replace(open).is_none() {
             return begin;
         }
-        self.next = Some(begin);
+        self.next.push_back(begin);
         Step::ItemEnd
     }
 
@@ -558,7 +578,10 @@ impl Parser {
                 return Step::More;
             }
             let place = Place::Item(self.items);
-            return Step::Misframed(ItemsError::Cut { place, missing: left });
+            return Step::Misframed(ItemsError::Cut {
+                place,
+                missing: left,
+            });
         }
         let bytes = left.min(self.input.len() as u64);
         self.state = State::Sized(left - bytes);

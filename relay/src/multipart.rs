@@ -86,7 +86,9 @@ pub enum Step {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Preamble { skipped: usize },
+    Preamble {
+        skipped: usize,
+    },
     BoundaryLine,
     Head,
     Content,
@@ -390,7 +392,11 @@ impl Parser {
 
     /// A part's head, from the line end before it to the empty line after it; without that line, to where a dump begins.
     fn head(&mut self) -> Option<PartHead> {
-        let end: &[u8] = if self.line_feeds { b"\n\n" } else { b"\r\n\r\n" };
+        let end: &[u8] = if self.line_feeds {
+            b"\n\n"
+        } else {
+            b"\r\n\r\n"
+        };
         let mut searched = 0;
         loop {
             let found = memmem::find(&self.held[searched..], end);
@@ -662,7 +668,11 @@ mod tests {
             for piece_bytes in [1, 700, 1 << 20] {
                 let body = [before, sound].concat();
                 let parts = parts("multipart/a; boundary=b", body.as_bytes(), piece_bytes);
-                assert_eq!(parts, Ok(vec![("a".to_owned(), b"x".to_vec())]), "{piece_bytes}");
+                assert_eq!(
+                    parts,
+                    Ok(vec![("a".to_owned(), b"x".to_vec())]),
+                    "{piece_bytes}"
+                );
             }
         }
     }
@@ -671,7 +681,10 @@ mod tests {
     fn line_feeds_alone_and_heads_without_an_end_are_read() {
         let head = "Content-Disposition: form-data; name=a";
         let feeds = format!("--b\n{head}\n\nx\r\ny\n--b\n{head}\n\nz\n--b--\n");
-        let expected = [("a".to_owned(), b"x\r\ny".to_vec()), ("a".to_owned(), b"z".to_vec())];
+        let expected = [
+            ("a".to_owned(), b"x\r\ny".to_vec()),
+            ("a".to_owned(), b"z".to_vec()),
+        ];
         let no_end = format!("--b\r\n{head}\r\nMDMP\r\n\r\nx\r\n--b--\r\n");
         for piece_bytes in [1, 3, 1 << 20] {
             let found = parts("multipart/a; boundary=b", feeds.as_bytes(), piece_bytes);

@@ -108,7 +108,10 @@ impl Extended {
 
     fn value(&mut self, parameter: &str) -> Option<String> {
         self.0.sort_by_key(|section| section.number);
-        let mut sections = self.0.iter().filter(|section| section.parameter == parameter);
+        let mut sections = self
+            .0
+            .iter()
+            .filter(|section| section.parameter == parameter);
         let first = sections.next()?;
         let (charset, text) = match first.is_encoded {
             true => {
@@ -174,7 +177,9 @@ fn parameter_value(text: &str) -> (Cow<'_, str>, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find(';').unwrap_or(text.len());
         let token = text[..end].trim_end();
-        let single = token.strip_prefix('\'').and_then(|token| token.strip_suffix('\''));
+        let single = token
+            .strip_prefix('\'')
+            .and_then(|token| token.strip_suffix('\''));
         return (single.unwrap_or(token).into(), &text[end..]);
     };
     let mut value = Cow::Borrowed("");
@@ -276,7 +281,8 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_header_is_passed_over_and_named() {
-        let part = PartHead::parse(b"\r\nno header\r\nContent-Disposition: form-data; name=a\r\n\r\n");
+        let part =
+            PartHead::parse(b"\r\nno header\r\nContent-Disposition: form-data; name=a\r\n\r\n");
         assert_eq!(part.name.as_deref(), Some("a"));
         assert_eq!(part.odd.map(|odd| odd.reason()), Some("broken_multipart"));
     }
@@ -284,16 +290,36 @@ mod tests {
     #[test]
     fn a_header_may_go_over_several_lines() {
         for (written, name, content_type) in [
-            ("Content-Disposition: form-data; name=\"n\";\r\n filename=\"data taken from.dmp\"\r\nContent-Type: a/b", "data taken from.dmp", "a/b"),
-            ("Content-Disposition: form-data;\r\n\tname=n;\r\n\t filename=a.dmp\r\nContent-Type: a/b;\r\n\tname=\"a.dmp\"", "a.dmp", "a/b; name=\"a.dmp\""),
-            ("Content-Type:\r\n a/b\r\nContent-Disposition:\r\n form-data; name=n; filename=\"two\r\n words\"", "two words", "a/b"),
-            ("content-disposition : name=n; filename='a.dmp'\nContent-Type: a/b", "a.dmp", "a/b"),
+            (
+                "Content-Disposition: form-data; name=\"n\";\r\n filename=\"data taken from.dmp\"\r\nContent-Type: a/b",
+                "data taken from.dmp",
+                "a/b",
+            ),
+            (
+                "Content-Disposition: form-data;\r\n\tname=n;\r\n\t filename=a.dmp\r\nContent-Type: a/b;\r\n\tname=\"a.dmp\"",
+                "a.dmp",
+                "a/b; name=\"a.dmp\"",
+            ),
+            (
+                "Content-Type:\r\n a/b\r\nContent-Disposition:\r\n form-data; name=n; filename=\"two\r\n words\"",
+                "two words",
+                "a/b",
+            ),
+            (
+                "content-disposition : name=n; filename='a.dmp'\nContent-Type: a/b",
+                "a.dmp",
+                "a/b",
+            ),
         ] {
             let part = PartHead::parse(format!("\r\n{written}\r\n\r\n").as_bytes());
             assert_eq!(part.odd, None, "{written}");
             assert_eq!(part.name.as_deref(), Some("n"), "{written}");
             assert_eq!(part.file_name.as_deref(), Some(name), "{written}");
-            assert_eq!(part.content_type.as_deref(), Some(content_type), "{written}");
+            assert_eq!(
+                part.content_type.as_deref(),
+                Some(content_type),
+                "{written}"
+            );
         }
     }
 
@@ -301,18 +327,34 @@ mod tests {
     fn encoded_words_and_parameters_in_pieces_are_put_together() {
         for (written, meant) in [
             ("filename=\"=?UTF-8?B?R3LDtsOfZS5kbXA=?=\"", "Größe.dmp"),
-            ("filename=\"=?utf-8?Q?Gr=C3=B6=C3=9Fe_1.dmp?=\"", "Größe 1.dmp"),
+            (
+                "filename=\"=?utf-8?Q?Gr=C3=B6=C3=9Fe_1.dmp?=\"",
+                "Größe 1.dmp",
+            ),
             ("filename=\"=?ISO-8859-1?Q?Gr=F6=DFe.dmp?=\"", "Größe.dmp"),
-            ("filename=\"=?UTF-8?Q?Gr=C3=B6?= =?UTF-8?Q?=C3=9Fe.dmp?=\"", "Größe.dmp"),
-            ("filename=\"=?koi8-r?B?xMHN0A==?=\"", "=?koi8-r?B?xMHN0A==?="),
+            (
+                "filename=\"=?UTF-8?Q?Gr=C3=B6?= =?UTF-8?Q?=C3=9Fe.dmp?=\"",
+                "Größe.dmp",
+            ),
+            (
+                "filename=\"=?koi8-r?B?xMHN0A==?=\"",
+                "=?koi8-r?B?xMHN0A==?=",
+            ),
             ("filename=\"=?broken\"", "=?broken"),
             ("filename*0=\"Gr\"; filename*1=\"e.dmp\"", "Gre.dmp"),
-            ("filename*1*=%C3%9Fe.dmp; filename*0*=UTF-8''Gr%C3%B6", "Größe.dmp"),
+            (
+                "filename*1*=%C3%9Fe.dmp; filename*0*=UTF-8''Gr%C3%B6",
+                "Größe.dmp",
+            ),
             ("filename*=iso-8859-1'en'Gr%F6%DFe.dmp", "Größe.dmp"),
             ("filename*=garbled", "plain"),
         ] {
             let part = disposition(&format!("name=n; filename=plain; {written}").replace(
-                if written.contains("filename=") { "filename=plain; " } else { "\0" },
+                if written.contains("filename=") {
+                    "filename=plain; "
+                } else {
+                    "\0"
+                },
                 "",
             ));
             assert_eq!(part.file_name.as_deref(), Some(meant), "{written}");

@@ -23,7 +23,8 @@ use crate::inflation::Inflation;
 use crate::limits::{EVENT_DATA_READERS_MAX, UNWRAPPERS_MAX, UPLOAD_WAIT, WIDE_DECODERS_MAX};
 use crate::multipart::Parser;
 use crate::read::{
-    Admit, Naming, Pieces, Reference, Tail, read_archive, read_form, read_items, read_upload, unwrap,
+    Admit, Naming, Pieces, Reference, Tail, read_archive, read_form, read_items, read_upload,
+    unwrap,
 };
 use crate::refused_body;
 use crate::resumable::{Address, Credit, UploadRefusal, Uploads};

@@ -180,8 +180,9 @@ fn recognise_dump(upload: &mut Upload, told: &mut Told) {
     };
     let name = file.head.name.as_deref().unwrap_or_default();
     let name = sanitize(name, ATTACHMENT_NAME);
-    told.warnings
-        .push(format!("the file {name:?} is a minidump by its first bytes"));
+    told.warnings.push(format!(
+        "the file {name:?} is a minidump by its first bytes"
+    ));
     file.head.role = match told.attached_to {
         None => Role::Minidump,
         Some(_) => Role::Attachment(AttachmentKind::Minidump),

@@ -216,10 +216,13 @@ impl UploadBuilder {
             }
             Role::EventData(_) | Role::Attachment(_) => false,
         };
-        self.begin(head, match over {
-            Some(over) if !is_wanted => Keep::IfDump(Some(over)),
-            Some(_) | None => Keep::Whole,
-        });
+        self.begin(
+            head,
+            match over {
+                Some(over) if !is_wanted => Keep::IfDump(Some(over)),
+                Some(_) | None => Keep::Whole,
+            },
+        );
     }
 
     /// Bytes begin that belong to no crash, unless they are the dump.
@@ -347,7 +350,11 @@ impl UploadBuilder {
     }
 
     fn form_room(&self) -> usize {
-        let room = self.limits.form.get().saturating_sub(self.form_bytes as u64);
+        let room = self
+            .limits
+            .form
+            .get()
+            .saturating_sub(self.form_bytes as u64);
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
@@ -371,7 +378,11 @@ impl UploadBuilder {
             }
             Part::Field(field) => {
                 if let Some(over) = field.over {
-                    let loss = if field.is_cut { Loss::Part } else { Loss::Whole };
+                    let loss = if field.is_cut {
+                        Loss::Part
+                    } else {
+                        Loss::Whole
+                    };
                     self.shed.note(over, loss, Some(&field.name));
                 }
                 if field.over.is_none() || field.is_cut {
@@ -465,7 +476,9 @@ impl UploadBuilder {
     pub fn has_dump(&self) -> bool {
         let is_compressed =
             |file: &File| file.head.role == Role::Minidump && sniff(&file.start).is_some();
-        self.files.iter().any(|file| is_dump(file) || is_compressed(file))
+        self.files
+            .iter()
+            .any(|file| is_dump(file) || is_compressed(file))
     }
 
     /// Whether the dump's last byte is the last that was received: then more of it may have been to come.

@@ -1,10 +1,12 @@
 //! The lines of an envelope: what they say about it and about an item. Pure.
 
+use memchr::memmem;
 use serde_json::{Map, Value};
 use shared::id::EventId;
 
 use super::{ItemsError, Place, tolerant};
 use crate::part_head::media_type;
+use crate::validate::is_minidump_start;
 
 /// Fields of an envelope's header that SDKs write.
 const KNOWN_FIELDS: [&str; 5] = ["event_id", "dsn", "sdk", "sent_at", "trace"];
@@ -24,7 +26,13 @@ const HEAD_FIELDS: [&str; 12] = [
     "routing_hint",
 ];
 /// Those that an event or a line of a log does not have by chance.
-const TELLING_FIELDS: [&str; 5] = ["type", "length", "attachment_type", "content_type", "filename"];
+const TELLING_FIELDS: [&str; 5] = [
+    "type",
+    "length",
+    "attachment_type",
+    "content_type",
+    "filename",
+];
 /// Unknown fields that are named in the warning.
 const FIELDS_NAMED_MAX: usize = 5;
 
@@ -138,8 +146,11 @@ impl ItemHead {
     /// What a line that was read says, and what had to be repaired for it.
     pub(super) fn of_line(line: Line, place: Place) -> Result<Self, ItemsError> {
         let mut head = Self::read(line.fields, place)?;
-        let repaired = line.repaired.map(|found| ItemsError::BrokenLine { place, found });
-        head.warnings.extend(repaired.map(|error| error.to_string()));
+        let repaired = line
+            .repaired
+            .map(|found| ItemsError::BrokenLine { place, found });
+        head.warnings
+            .extend(repaired.map(|error| error.to_string()));
         Ok(head)
     }
 
@@ -169,7 +180,7 @@ impl ItemHead {
 }
 
 /// Whether a line that was met among an item's bytes is the head of another: it says more than a line of a log would.
-pub(super) fn is_plain_head(fields: &Map<String, Value>) -> bool {
+fn is_plain_head(fields: &Map<String, Value>) -> bool {
     let Some(Value::String(name)) = fields.get("type") else {
         return false;
     };
@@ -334,6 +345,8 @@ pub(super) struct Line {
     pub(super) fields: Map<String, Value>,
     /// Bytes of the line that are not part of it, at its end: its line end was missing.
     pub(super) rest: usize,
+    /// Whether these are a minidump.
+    pub(super) rest_is_dump: bool,
     /// What was repaired.
     pub(super) repaired: Option<String>,
 }
@@ -348,6 +361,7 @@ pub(super) fn read_line(line: &[u8]) -> Result<Line, String> {
             return Ok(Line {
                 fields,
                 rest: 0,
+                rest_is_dump: false,
                 repaired: None,
             });
         }
@@ -355,13 +369,19 @@ pub(super) fn read_line(line: &[u8]) -> Result<Line, String> {
         // `Value` takes any JSON, so this is about syntax.
         Err(error) => format!("{} bytes that are no JSON ({error})", line.len()),
     };
-    let Some(object) = tolerant::read_object(line) else {
+    // A minidump is never part of a head, be its end damaged.
+    let dump = dump_start(line);
+    let Some(object) = tolerant::read_object(&line[..dump.unwrap_or(line.len())]) else {
         return Err(error);
     };
-    let rest = line[object.used..].trim_ascii_start().len();
+    let rest = match dump {
+        Some(at) => line.len() - at,
+        None => line[object.used..].trim_ascii_start().len(),
+    };
     Ok(Line {
         fields: object.members,
         rest,
+        rest_is_dump: dump.is_some(),
         repaired: Some(if rest == 0 {
             error
         } else {
@@ -370,11 +390,22 @@ pub(super) fn read_line(line: &[u8]) -> Result<Line, String> {
     })
 }
 
+/// Where a minidump begins within a line.
+pub(super) fn dump_start(line: &[u8]) -> Option<usize> {
+    let starts = |magic: &'static [u8]| {
+        memmem::find_iter(line, magic).find(|at| is_minidump_start(&line[*at..]))
+    };
+    starts(b"MDMP").into_iter().chain(starts(b"PMDM")).min()
+}
+
+/// Whether a line that was read is the head of another item than the one whose bytes it was met among.
+pub(super) fn is_plain(line: &Line) -> bool {
+    (line.rest == 0 || line.rest_is_dump) && is_plain_head(&line.fields)
+}
+
 /// The head that a line among an item's bytes is, if it is one.
 pub(super) fn read_plain_head(line: &[u8]) -> Option<Line> {
-    let line = read_line(line).ok()?;
-    let is_head = line.rest == 0 && is_plain_head(&line.fields);
-    is_head.then_some(line)
+    read_line(line).ok().filter(is_plain)
 }
 
 /// Takes a text out of the fields; anything else costs a warning.

@@ -4,7 +4,7 @@ use bytes::{Buf, Bytes};
 use memchr::{memchr, memchr_iter};
 
 use super::head::{self, Line};
-use super::{ItemHead, ItemsError, Parser, Place, State, Step};
+use super::{Extent, ItemHead, ItemsError, Parser, Place, State, Step};
 use crate::limits::{ENVELOPE_ITEMS_MAX, ENVELOPE_LINE_BYTES_MAX};
 use crate::validate::is_minidump_start;
 
@@ -44,7 +44,12 @@ impl Scan {
 impl Parser {
     /// Content up to the next head, and the head.
     pub(super) fn scan(&mut self) -> Option<Step> {
-        let State::Scan(Scan { skip, in_line, is_first }) = self.state else {
+        let State::Scan(Scan {
+            skip,
+            in_line,
+            is_first,
+        }) = self.state
+        else {
             return None;
         };
         if is_first {
@@ -72,16 +77,25 @@ impl Parser {
     /// A minidump is read to the end of the body, and once more: then its own directory says from where on heads are looked
     /// for.
     fn scan_first(&mut self) -> Option<Step> {
-        if !self.hold_up_to(DUMP_START_BYTES) {
+        let is_dump = if self.held.is_empty() && self.input.len() >= DUMP_START_BYTES {
+            is_minidump_start(&self.input)
+        } else if self.hold_up_to(DUMP_START_BYTES) {
+            let start = self.held.split().freeze();
+            self.unread(&start, false);
+            is_minidump_start(&start)
+        } else {
             return Some(Step::More);
-        }
-        let start = self.held.split().freeze();
-        if self.trusts_lengths && is_minidump_start(&start) {
+        };
+        if self.trusts_lengths && is_dump {
             self.state = State::Sized(u64::MAX);
-            return Some(Step::Content(start));
+            return None;
         }
-        self.unread(&start, false);
-        self.set_in_line(true);
+        match self.open.map(|open| (open.extent, open.is_rescanned)) {
+            Some((Extent::Line, false)) => self.state = State::Line,
+            Some((Extent::Line | Extent::Bytes(_) | Extent::Unknown, _)) | None => {
+                self.set_in_line(true);
+            }
+        }
         None
     }
 
@@ -113,7 +127,11 @@ impl Parser {
     }
 
     fn set_in_line(&mut self, in_line: bool) {
-        self.state = State::Scan(Scan { skip: 0, in_line, is_first: false });
+        self.state = State::Scan(Scan {
+            skip: 0,
+            in_line,
+            is_first: false,
+        });
     }
 
     fn has_carriage_returns(&self) -> bool {
@@ -184,6 +202,15 @@ impl Parser {
             let content = std::mem::replace(&mut self.held, carriage_return);
             return Some(Step::Content(content.freeze()));
         }
+        let dump = head::dump_start(&self.held);
+        if let Some(at) = dump.filter(|_| self.items < ENVELOPE_ITEMS_MAX) {
+            let dump = self.held.split_off(at).freeze();
+            self.unread(&dump, false);
+            let item_end = self.begin_dump();
+            self.next.push_front(item_end);
+            let content = self.held.split().freeze();
+            return Some(Step::Content(content));
+        }
         self.content()
     }
 
@@ -198,9 +225,17 @@ impl Parser {
             return self.content();
         }
         self.held.clear();
+        Some(self.begin_dump())
+    }
+
+    /// A dump begins where a head should.
+    fn begin_dump(&mut self) -> Step {
         let place = self.next_place();
         let found = "a minidump".to_owned();
-        Some(self.begin_stray(ItemsError::BrokenLine { place, found }, State::Scan(Scan::first())))
+        self.begin_stray(
+            ItemsError::BrokenLine { place, found },
+            State::Scan(Scan::first()),
+        )
     }
 
     fn hold(&mut self, bytes: usize) {
@@ -223,6 +258,7 @@ impl Parser {
             self.unread(&text, line_end);
             return Some(self.begin_stray(ItemsError::TooManyItems, State::Rest));
         }
+        self.unread(&text[text.len() - line.rest..], line_end && line.rest > 0);
         match ItemHead::of_line(line, self.next_place()) {
             Ok(head) => Some(self.begin(head, text.ends_with(b"\r"))),
             // Not to be had: such a line has a type.

@@ -224,36 +224,76 @@ fn told(body: &[u8]) -> Vec<(String, Vec<u8>)> {
     let read = read(body, &[]);
     assert!(read.header.is_some());
     let items = read.items.into_iter();
-    items.map(|(head, content, _)| (kind(head.kind), content)).collect()
+    items
+        .map(|(head, content, _)| (kind(head.kind), content))
+        .collect()
 }
 
 /// A dump of an item that is framed well, and what stands before it.
 fn before_a_dump(before: &[u8]) -> Vec<(String, Vec<u8>)> {
     let dump = [&b"MDMP\x93\xa7\0\0"[..], &dump(300)].concat();
-    let head = format!("{{\"type\":\"attachment\",\"attachment_type\":\"event.minidump\",\"length\":{}}}\n", dump.len());
+    let head = format!(
+        "{{\"type\":\"attachment\",\"attachment_type\":\"event.minidump\",\"length\":{}}}\n",
+        dump.len()
+    );
     let body = [before, head.as_bytes(), &dump, b"\n"].concat();
     let mut items = told(&body);
     let last = items.pop().expect("an item");
-    assert!(last == ("attachment".to_owned(), dump), "{}: {items:?}, {last:?}", before.escape_ascii());
+    assert!(
+        last == ("attachment".to_owned(), dump),
+        "{}: {items:?}, {last:?}",
+        before.escape_ascii()
+    );
     items
 }
 
 #[test]
 fn wrong_lengths_end_where_the_next_head_stands() {
     let log = "Größe ▶ zu klein\nund {noch eine Zeile}\n{\"type\":\"x\"}";
-    for length in ["1", "10", "17", "18", "19", "20", "56", "80", "140", "100000", "18446744073709551615", "0",
-        "\"12\"", "\"x\"", "1e3", "-1", "1.5", "1e30", "true", "[]", "null"] {
-        let before = format!("{{}}\n{{\"type\":\"attachment\",\"length\":{length},\"filename\":\"l\"}}\n{log}\n");
+    for length in [
+        "1",
+        "10",
+        "17",
+        "18",
+        "19",
+        "20",
+        "56",
+        "80",
+        "140",
+        "100000",
+        "18446744073709551615",
+        "0",
+        "\"12\"",
+        "\"x\"",
+        "1e3",
+        "-1",
+        "1.5",
+        "1e30",
+        "true",
+        "[]",
+        "null",
+    ] {
+        let before = format!(
+            "{{}}\n{{\"type\":\"attachment\",\"length\":{length},\"filename\":\"l\"}}\n{log}\n"
+        );
         let mut items = before_a_dump(before.as_bytes());
         // One byte too many is the line end: the head behind it needs none.
         let too_many = usize::from(items[0].1.ends_with(b"\n"));
-        items[0].1.truncate(items[0].1.len() - too_many);
+        let bytes = items[0].1.len() - too_many;
+        items[0].1.truncate(bytes);
         let content = ("attachment".to_owned(), log.as_bytes().to_vec());
         assert_eq!(items, [content], "{length}");
     }
     for length in ["\"13\"", "13.0", "13"] {
-        let items = before_a_dump(format!("{{}}\n{{\"type\":\"event\",\"length\":{length}}}\n{{\"release\":1}}\n").as_bytes());
-        assert_eq!(items, [("event".to_owned(), b"{\"release\":1}".to_vec())], "{length}");
+        let items = before_a_dump(
+            format!("{{}}\n{{\"type\":\"event\",\"length\":{length}}}\n{{\"release\":1}}\n")
+                .as_bytes(),
+        );
+        assert_eq!(
+            items,
+            [("event".to_owned(), b"{\"release\":1}".to_vec())],
+            "{length}"
+        );
     }
 }
 
@@ -261,12 +301,24 @@ fn wrong_lengths_end_where_the_next_head_stands() {
 fn payloads_with_line_ends_and_missing_ones_are_kept() {
     let event = |content: &str| vec![("event".to_owned(), content.as_bytes().to_vec())];
     for (before, items) in [
-        ("{}\n{\"type\":\"event\"}\n{\n  \"a\": 1\n}\n", event("{\n  \"a\": 1\n}")),
+        (
+            "{}\n{\"type\":\"event\"}\n{\n  \"a\": 1\n}\n",
+            event("{\n  \"a\": 1\n}"),
+        ),
         ("{}\n{\"type\":\"event\",\"length\":2}\n{}", event("{}")),
         ("{}\n{\"type\":\"event\",\"length\":2}{}\n", event("{}")),
-        ("{}\n{\"type\":\"event\",\"length\":0}\n{\"type\":\"error\",\"a\":1}\n", event("{\"type\":\"error\",\"a\":1}")),
-        ("{}\n{\"type\":\"event\",\"length\":2}\n{}\n\n\n\n", event("{}")),
-        ("{}\r\n{\"type\":\"event\",\"length\":9}\r\n{}\r\n", event("{}")),
+        (
+            "{}\n{\"type\":\"event\",\"length\":0}\n{\"type\":\"error\",\"a\":1}\n",
+            event("{\"type\":\"error\",\"a\":1}"),
+        ),
+        (
+            "{}\n{\"type\":\"event\",\"length\":2}\n{}\n\n\n\n",
+            event("{}"),
+        ),
+        (
+            "{}\r\n{\"type\":\"event\",\"length\":9}\r\n{}\r\n",
+            event("{}"),
+        ),
         ("{}{\"type\":\"event\",\"length\":2}\n{}\n", event("{}")),
     ] {
         assert_eq!(before_a_dump(before.as_bytes()), items, "{before:?}");
@@ -275,8 +327,14 @@ fn payloads_with_line_ends_and_missing_ones_are_kept() {
 
 #[test]
 fn broken_heads_cost_no_item_behind_them() {
-    let long = format!("{{}}\n{{\"type\":\"event\",\"x\":\"{}\",\"length\":2}}\n{{}}\n", "y".repeat(3 * ENVELOPE_LINE_BYTES_MAX));
-    let long_header = format!("{{\"x\":\"{}\"}}\n", "y".repeat(3 * ENVELOPE_LINE_BYTES_MAX));
+    let long = format!(
+        "{{}}\n{{\"type\":\"event\",\"x\":\"{}\",\"length\":2}}\n{{}}\n",
+        "y".repeat(3 * ENVELOPE_LINE_BYTES_MAX)
+    );
+    let long_header = format!(
+        "{{\"x\":\"{}\"}}\n",
+        "y".repeat(3 * ENVELOPE_LINE_BYTES_MAX)
+    );
     for (before, kinds) in [
         (&b""[..], &[][..]),
         (b"\n\n{}\n", &[]),
@@ -286,22 +344,45 @@ fn broken_heads_cost_no_item_behind_them() {
         (b"{\"a\":\"\\ud83d\"}\n", &[]),
         (b"{}\n{}\nx\n", &["stray"]),
         (b"{}\n{\"type\":5}\nx\n", &["stray"]),
-        (b"{}\n{\"filename\":\"a\",\"length\":1}\nx\n", &["attachment"]),
+        (
+            b"{}\n{\"filename\":\"a\",\"length\":1}\nx\n",
+            &["attachment"],
+        ),
         (b"{}\n{\"length\":1}\nx\n", &["stray"]),
-        (b"{}\n{\"type\":\"attachment\",\"length\":3,\"filename\":\"C:\\temp\\x.log\"}\nlog\n", &["attachment"]),
-        (b"{}\n{\"type\":\"attachment\",\"length\":3,\"filename\":\"M\xfcller\"}\nlog\n", &["attachment"]),
-        (b"{}\n{\"type\":\"attachment\",\"length\":3,\"filename\":\"\\ud83d\"}\nlog\n", &["attachment"]),
-        (b"{}\n{\"type\":\"moon_phase\",\"length\":3}\nlog\n", &["unknown"]),
+        (
+            b"{}\n{\"type\":\"attachment\",\"length\":3,\"filename\":\"C:\\temp\\x.log\"}\nlog\n",
+            &["attachment"],
+        ),
+        (
+            b"{}\n{\"type\":\"attachment\",\"length\":3,\"filename\":\"M\xfcller\"}\nlog\n",
+            &["attachment"],
+        ),
+        (
+            b"{}\n{\"type\":\"attachment\",\"length\":3,\"filename\":\"\\ud83d\"}\nlog\n",
+            &["attachment"],
+        ),
+        (
+            b"{}\n{\"type\":\"moon_phase\",\"length\":3}\nlog\n",
+            &["unknown"],
+        ),
         (b"{}\n{\"type\":\"event\",\"length\":2,}\n{}\n", &["event"]),
         (b"{}\n{'type':'event','length':2}\n{}\n", &["event"]),
-        (b"{}\n{\"type\":\"event\",\"length\":2,\"length\":2}\n{}\n", &["event"]),
+        (
+            b"{}\n{\"type\":\"event\",\"length\":2,\"length\":2}\n{}\n",
+            &["event"],
+        ),
         (b"{}\n{\"type\":\"event\",\"length\":2\n{}\n", &["event"]),
         (long.as_bytes(), &["event"]),
         (long_header.as_bytes(), &[]),
     ] {
         let found = before_a_dump(before);
         let found: Vec<&str> = found.iter().map(|(kind, _)| kind.as_str()).collect();
-        assert_eq!(found, kinds, "{}", before[..before.len().min(80)].escape_ascii());
+        assert_eq!(
+            found,
+            kinds,
+            "{}",
+            before[..before.len().min(80)].escape_ascii()
+        );
     }
 }
 
@@ -313,11 +394,21 @@ fn what_follows_an_item_may_be_padding_or_cut() {
         told(&[head.as_bytes(), &dump[..length.min(dump.len())], behind].concat())
     };
     for behind in [&b""[..], b"\n", b"\n\n", b"\0\0\0", b"\n\0\0", b"\r\n  "] {
-        assert_eq!(framed(200, behind), [("attachment".to_owned(), dump.clone())]);
+        assert_eq!(
+            framed(200, behind),
+            [("attachment".to_owned(), dump.clone())]
+        );
     }
     // Lines of the dump that look like heads end it when its own length is too large for what came.
     let items = framed(250, b"");
-    assert_eq!(items.iter().map(|(_, content)| content.len()).sum::<usize>() / 10, 17);
+    assert_eq!(
+        items
+            .iter()
+            .map(|(_, content)| content.len())
+            .sum::<usize>()
+            / 10,
+        17
+    );
     assert_eq!(read(b"", &[]), Read::default());
 }
 

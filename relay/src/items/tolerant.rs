@@ -261,7 +261,9 @@ fn code_point(escape: &str) -> Option<(char, usize)> {
     const UNIT_BYTES: usize = 5;
     let unit = |text: &str| u16::from_str_radix(text.strip_prefix('u')?.get(..4)?, 16).ok();
     let first = unit(escape)?;
-    let second = escape.get(UNIT_BYTES..).and_then(|rest| unit(rest.strip_prefix('\\')?));
+    let second = escape
+        .get(UNIT_BYTES..)
+        .and_then(|rest| unit(rest.strip_prefix('\\')?));
     let pair = second.and_then(|second| char::decode_utf16([first, second]).next()?.ok());
     match (char::from_u32(first.into()), pair) {
         (Some(c), _) => Some((c, UNIT_BYTES)),
@@ -284,22 +286,58 @@ mod tests {
     #[test]
     fn what_strict_json_refuses_is_read_as_it_was_meant() {
         for (written, meant) in [
-            (&br#"{"a":"C:\Users\ann\x.dmp","b":1}"#[..], json!({"a": r"C:\Users\ann\x.dmp", "b": 1})),
-            (br#"{"a":"C:\dumps\","b":1}"#, json!({"a": r"C:\dumps\", "b": 1})),
-            (br#"{"b":1,"a":"C:\dumps\"}"#, json!({"a": r"C:\dumps\", "b": 1})),
-            (b"{\"a\":\"M\xfcller.dmp\"}", json!({"a": "M\u{fffd}ller.dmp"})),
-            (b"{\"a\":\"\x95\x5c.dmp\",\"b\":1}", json!({"a": "\u{fffd}\\.dmp", "b": 1})),
-            (b"{\"a\":\"\x95\x5c\",\"b\":1}", json!({"a": "\u{fffd}\\", "b": 1})),
-            (br#"{"a":"cut \ud83d.txt","b":"\ud83d\ude00"}"#, json!({"a": "cut \u{fffd}.txt", "b": "😀"})),
-            (br#"{"a":"say "cheese".dmp","b":1}"#, json!({"a": "say \"cheese\".dmp", "b": 1})),
-            (br#"{"a":NaN,"b":-Infinity,"c":1e400,"d":1.5}"#, json!({"a": null, "b": null, "c": null, "d": 1.5})),
+            (
+                &br#"{"a":"C:\Users\ann\x.dmp","b":1}"#[..],
+                json!({"a": r"C:\Users\ann\x.dmp", "b": 1}),
+            ),
+            (
+                br#"{"a":"C:\dumps\","b":1}"#,
+                json!({"a": r"C:\dumps\", "b": 1}),
+            ),
+            (
+                br#"{"b":1,"a":"C:\dumps\"}"#,
+                json!({"a": r"C:\dumps\", "b": 1}),
+            ),
+            (
+                b"{\"a\":\"M\xfcller.dmp\"}",
+                json!({"a": "M\u{fffd}ller.dmp"}),
+            ),
+            (
+                b"{\"a\":\"\x95\x5c.dmp\",\"b\":1}",
+                json!({"a": "\u{fffd}\\.dmp", "b": 1}),
+            ),
+            (
+                b"{\"a\":\"\x95\x5c\",\"b\":1}",
+                json!({"a": "\u{fffd}\\", "b": 1}),
+            ),
+            (
+                br#"{"a":"cut \ud83d.txt","b":"\ud83d\ude00"}"#,
+                json!({"a": "cut \u{fffd}.txt", "b": "😀"}),
+            ),
+            (
+                br#"{"a":"say "cheese".dmp","b":1}"#,
+                json!({"a": "say \"cheese\".dmp", "b": 1}),
+            ),
+            (
+                br#"{"a":NaN,"b":-Infinity,"c":1e400,"d":1.5}"#,
+                json!({"a": null, "b": null, "c": null, "d": 1.5}),
+            ),
             (br#"{"a":1,"b":2,}"#, json!({"a": 1, "b": 2})),
             (br#"{"a":1 "b":2}"#, json!({"a": 1, "b": 2})),
             (br#"{'a':'x',b:y}"#, json!({"a": "x", "b": null})),
-            (b"\xef\xbb\xbf {\"a\":\"tab\there\"}", json!({"a": "tab\there"})),
-            (br#"{"a":1,"b":{"c":[1,{"d":2}]},"a":3"#, json!({"a": 3, "b": {"c": [1, {"d": 2}]}})),
+            (
+                b"\xef\xbb\xbf {\"a\":\"tab\there\"}",
+                json!({"a": "tab\there"}),
+            ),
+            (
+                br#"{"a":1,"b":{"c":[1,{"d":2}]},"a":3"#,
+                json!({"a": 3, "b": {"c": [1, {"d": 2}]}}),
+            ),
             (br#"{"a":"unclosed"#, json!({"a": "unclosed"})),
-            (br#"{"a":"sound \n\u00fc \"q\"\\"}"#, json!({"a": "sound \nü \"q\"\\"})),
+            (
+                br#"{"a":"sound \n\u00fc \"q\"\\"}"#,
+                json!({"a": "sound \nü \"q\"\\"}),
+            ),
         ] {
             assert_eq!(read(written), meant, "{}", written.escape_ascii());
         }
@@ -318,7 +356,13 @@ mod tests {
 
     #[test]
     fn deep_nesting_is_passed_over() {
-        let deep = [&b"{\"a\":"[..], &b"[".repeat(9000), &b"]".repeat(9000), b",\"b\":1}"].concat();
+        let deep = [
+            &b"{\"a\":"[..],
+            &b"[".repeat(9000),
+            &b"]".repeat(9000),
+            b",\"b\":1}",
+        ]
+        .concat();
         assert_eq!(read(&deep)["b"], 1);
     }
 

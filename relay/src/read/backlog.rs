@@ -26,11 +26,15 @@ impl Backlog {
 
     pub(super) fn put_content(&mut self, content: Content) {
         let reader = ContentReader::new(content);
-        self.0.push(Entry::Content(Unwrapped::new(Box::new(reader), None)));
+        self.0
+            .push(Entry::Content(Unwrapped::new(Box::new(reader), None)));
     }
 
     /// The next bytes; of the body when there are no others.
-    pub(super) async fn next(&mut self, body: &mut impl Pieces) -> Result<Option<Bytes>, Rejection> {
+    pub(super) async fn next(
+        &mut self,
+        body: &mut impl Pieces,
+    ) -> Result<Option<Bytes>, Rejection> {
         while let Some(entry) = self.0.pop() {
             match entry {
                 Entry::Bytes(bytes) => return Ok(Some(bytes)),

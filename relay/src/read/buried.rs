@@ -1,12 +1,12 @@
 //! Dumps among bytes that nobody says are one: behind a head that was lost, or inside an item whose length is too large.
 
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 
 use memchr::memmem;
 use shared::content::Content;
 use shared::content_reader::ContentReader;
-use std::io::Read;
 
+use super::extent::extent;
 use crate::body::Run;
 use crate::error::Rejection;
 use crate::items::{Extent, ItemHead, plain_head};
@@ -14,7 +14,7 @@ use crate::limits::{DUMP_HEAD_BYTES, ENVELOPE_LINE_BYTES_MAX, SEARCHED_PIECE_BYT
 use crate::upload::{File, FileHead, Role, UploadBuilder};
 use crate::validate::check_minidump;
 
-/// What a dump's first bytes can be, without the first of them: it is found by the second, which both have at one place.
+/// A dump's first bytes, by the byte order of its writer.
 const MAGICS: [&[u8]; 2] = [b"MDMP", b"PMDM"];
 /// `MINIDUMP_HEADER`.
 const HEADER_BYTES: usize = 32;
@@ -79,7 +79,10 @@ fn next_magic(content: &Content, mut from: u64) -> io::Result<Option<u64>> {
     while content.len().saturating_sub(from) >= HEADER_BYTES as u64 {
         let bytes = (content.len() - from).min(SEARCHED_PIECE_BYTES as u64);
         let piece = content.read(from, bytes as usize)?;
-        let found = finders.iter().filter_map(|finder| finder.find(&piece)).min();
+        let found = finders
+            .iter()
+            .filter_map(|finder| finder.find(&piece))
+            .min();
         if let Some(at) = found {
             return Ok(Some(from + at as u64));
         }
@@ -109,9 +112,13 @@ fn dump_at(content: &Content, start: u64, needs_head: bool) -> io::Result<Option
     if needs_head && head.is_none() {
         return Ok(None);
     }
-    let stated = head.as_ref().map(|head| head.extent);
-    let bytes = match stated {
-        Some(Extent::Bytes(bytes)) => bytes.clamp(HEADER_BYTES as u64, left),
+    let bytes = match head.as_ref().map(|head| head.extent) {
+        Some(Extent::Bytes(stated)) => {
+            let dump = content.slice(start, left);
+            let least = dump.and_then(|dump| extent(&dump));
+            let least = least.unwrap_or(HEADER_BYTES as u64);
+            stated.max(least).min(left)
+        }
         Some(Extent::Line | Extent::Unknown) | None => left,
     };
     Ok(Some(Found { start, bytes, head }))
@@ -126,7 +133,7 @@ fn file(content: &Content, run: Run, found: Found) -> io::Result<File> {
     let start = content.read(found.start, start_bytes)?.to_vec();
     let mut hasher = blake3::Hasher::new();
     let mut reader = ContentReader::new(content.clone());
-    io::Seek::seek(&mut reader, io::SeekFrom::Start(found.start))?;
+    reader.seek(SeekFrom::Start(found.start))?;
     hasher.update_reader(reader.take(found.bytes))?;
     let (name, content_type) = match found.head {
         Some(head) => (head.file_name, head.content_type),

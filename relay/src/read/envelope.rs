@@ -9,7 +9,9 @@ use super::backlog::Backlog;
 use super::buried::{Suspect, unearth};
 use super::extent::extent;
 use crate::error::{Rejection, TooLarge};
-use crate::items::{EnvelopeHeader, ItemHead, ItemKind, ItemsError, OtherItem, Parser, Step};
+use crate::items::{
+    EnvelopeHeader, Extent, ItemHead, ItemKind, ItemsError, OtherItem, Parser, Step,
+};
 use crate::limits::{ENVELOPE_RESCANS_MAX, ENVELOPE_WARNINGS_MAX, REFERENCE_BYTES_MAX};
 use crate::upload::{EventData, FileHead, Role, UploadBuilder};
 use crate::validate::check_minidump;
@@ -100,8 +102,10 @@ struct Rescans {
     bytes: u64,
     /// Whether the item that is read is one.
     is_one: bool,
-    /// Whether its bytes belong to no item.
-    is_stray: bool,
+    /// Whether it is a dump, of which it was asked how long it is at least.
+    is_least_known: bool,
+    /// Whether nothing sound says where it begins and ends.
+    is_loose: bool,
     /// Warnings that are not told.
     silent: usize,
 }
@@ -159,10 +163,12 @@ impl Reading<'_> {
         };
         self.rescans.bytes += content.len();
         let is_dump = check_minidump(&start, content.len()).is_ok();
-        let least = match is_dump && !again {
+        let least = match is_dump && !self.rescans.is_least_known {
             true => least_bytes(content.clone()).await?,
-            false => 0,
+            false => None,
         };
+        self.rescans.is_least_known |= least.is_some();
+        let least = least.unwrap_or_default();
         let unread = match error {
             // Its own directory says the same as its head: the end of it did not come.
             ItemsError::Cut { missing, .. }
@@ -247,7 +253,7 @@ impl Reading<'_> {
     }
 
     fn end_file(&mut self) {
-        let is_framed = !self.rescans.is_one && !self.rescans.is_stray;
+        let is_framed = !self.rescans.is_one && !self.rescans.is_loose;
         if let Some((run, _)) = self.upload.end_part() {
             self.suspects.push(Suspect { run, is_framed });
         }
@@ -264,14 +270,19 @@ impl Reading<'_> {
         let json = std::mem::take(&mut reference.json);
         let head = reference.head.clone();
         let limit = TooLarge::Reference(REFERENCE_BYTES_MAX);
-        self.warn(format!("an attachment reference is kept as a file: {limit}"));
+        self.warn(format!(
+            "an attachment reference is kept as a file: {limit}"
+        ));
         self.fate = Fate::File;
         self.upload.begin_file(head);
         self.upload.append(&json).await
     }
 
     fn begin(&mut self, head: ItemHead) {
-        let is_stray = head.kind == ItemKind::Stray;
+        let is_loose = match head.extent {
+            Extent::Bytes(_) => !head.warnings.is_empty(),
+            Extent::Line | Extent::Unknown => true,
+        };
         let (role, is_kept) = match head.kind {
             ItemKind::Event => (Role::EventData(EventData::Item), true),
             ItemKind::UserReport => (Role::EventData(EventData::UserReport), true),
@@ -286,7 +297,8 @@ impl Reading<'_> {
         };
         self.note(head.warnings, head.fault);
         self.rescans.is_one = false;
-        self.rescans.is_stray = is_stray;
+        self.rescans.is_least_known = false;
+        self.rescans.is_loose = is_loose;
         let file = FileHead {
             role,
             name: head.file_name,
@@ -309,8 +321,8 @@ impl Reading<'_> {
     }
 }
 
-/// How long a dump is at least.
-async fn least_bytes(dump: Content) -> Result<u64, Rejection> {
+/// How long a dump is at least, when that can be told.
+async fn least_bytes(dump: Content) -> Result<Option<u64>, Rejection> {
     let least = tokio::task::spawn_blocking(move || extent(&dump));
     least.await.map_err(|_| Rejection::Stopping)
 }

@@ -124,9 +124,14 @@ pub(crate) async fn read_form(
     let repaired = parser
         .repaired()
         .then(|| "a part's end had no line break before its boundary".to_owned());
-    let fault = parser.fault().map(|fault| format!("a part is not used: {fault}"));
+    let fault = parser
+        .fault()
+        .map(|fault| format!("a part is not used: {fault}"));
     let odd = odd.map(|odd| format!("a line of a part's head is not used: {odd}"));
-    Ok([repaired, fault, odd, broken].into_iter().flatten().collect())
+    Ok([repaired, fault, odd, broken]
+        .into_iter()
+        .flatten()
+        .collect())
 }
 
 async fn take_steps(

@@ -47,9 +47,10 @@ impl<P: Pieces> Tail<P> {
             }
         };
         match read {
-            Ok(read) if is_harmless => {
-                Ok((read, Some(format!("the end of the body is not used: {broken}"))))
-            }
+            Ok(read) if is_harmless => Ok((
+                read,
+                Some(format!("the end of the body is not used: {broken}")),
+            )),
             Ok(_) | Err(_) => Err(broken),
         }
     }

@@ -198,7 +198,7 @@ fn a_dump_needs_no_file_name_and_what_is_broken_behind_it_costs_nothing() {
     let mut broken = broken.concat();
     broken.truncate(broken.len() - b"--\r\n".len());
     broken.extend(b"\r\nno header\r\n\r\nrest");
-    for (body, warnings) in [(bare, 0), (empty_first, 0), (broken, 1)] {
+    for (body, warnings) in [(bare, 0), (empty_first, 0), (broken, 2)] {
         let received = Given::body(MULTIPART, body).cut_into(100).receive();
         let received = received.expect("accepted");
         assert_eq!(
@@ -358,14 +358,13 @@ fn every_refusal_says_what_was_expected_and_what_was_found() {
         Given::body("application/octet-stream", ""),
         Given::form(&[("prod", None, b"x"), ("log", Some("a.log"), b"y")]),
         Given::form(&[]),
-        Given::body("multipart/form-data; boundary=another", &whole[..]),
-        Given::body("multipart/form-data", &whole[..]),
-        Given::body(MULTIPART, &whole[..whole.len() / 2]),
+        Given::body("multipart/form-data; boundary=another", &whole[6..]),
+        Given::body("multipart/form-data", &whole[6..]),
+        Given::body(MULTIPART, &whole[..whole.len() - 1000]),
+        encoded(gzipped[..20].to_vec(), "gzip"),
         Given::body(MULTIPART, "---bnd\r\nno header\r\n\r\n"),
         Given::body(MULTIPART, vec![b'x'; 1 << 20]),
         Given::body(MULTIPART, ""),
-        encoded(gzipped[..gzipped.len() / 2].to_vec(), "gzip"),
-        encoded(gzipped[..gzipped.len() - 4].to_vec(), "gzip"),
         encoded(whole.clone(), "gzip"),
         encoded(whole.clone(), "br"),
         encoded(whole.clone(), "zstd"),
@@ -395,6 +394,184 @@ fn every_refusal_says_what_was_expected_and_what_was_found() {
         })
         .collect();
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// The dump that was received, and the warnings.
+fn received(given: Given) -> (Vec<u8>, String) {
+    let received = given.cut_into(1000).receive().expect("accepted");
+    let dump = content(received.envelope.minidump().expect("a minidump"));
+    (dump, received.payload.warnings.join("; "))
+}
+
+#[test]
+fn what_is_broken_at_its_end_or_framed_wrongly_keeps_the_dump() {
+    let sent = dump(3000);
+    let whole = form(&[("prod", None, b"x"), dump_part(&sent)]);
+    let encoded = |body: Vec<u8>, encoding: &str| {
+        Given::body(MULTIPART, body).header("content-encoding", encoding)
+    };
+    let gzipped = gzip(&whole);
+    let mut wrong = gzipped.clone();
+    let checksum = wrong.len() - 8;
+    wrong[checksum] ^= 1;
+    let zstd = {
+        let mut encoded = Vec::new();
+        let mut encoder = async_compression::tokio::bufread::ZstdEncoder::new(&whole[..]);
+        block_on(encoder.read_to_end(&mut encoded)).expect("encoded");
+        encoded
+    };
+    let zlib = {
+        let mut encoded = Vec::new();
+        let mut encoder = async_compression::tokio::bufread::ZlibEncoder::new(&whole[..]);
+        block_on(encoder.read_to_end(&mut encoded)).expect("encoded");
+        encoded
+    };
+    let tail = "the end of the body is not used";
+    for (given, warning) in [
+        (encoded([&gzipped[..], &[0; 10]].concat(), "gzip"), tail),
+        (encoded([&gzipped[..], b"garbage"].concat(), "gzip"), tail),
+        (encoded(gzipped[..gzipped.len() - 8].to_vec(), "gzip"), tail),
+        (encoded(gzipped[..gzipped.len() - 3].to_vec(), "gzip"), tail),
+        (encoded(wrong, "gzip"), tail),
+        (encoded([&zstd[..], &[0; 10]].concat(), "zstd"), tail),
+        (encoded(zlib[..zlib.len() - 4].to_vec(), "deflate"), tail),
+        (encoded([&zlib[..], &[0; 10]].concat(), "deflate"), ""),
+        (
+            Given::body("multipart/form-data; boundary=another", &whole[..]),
+            "boundary",
+        ),
+        (Given::body("multipart/form-data", &whole[..]), "boundary"),
+        (
+            Given::form(&[("file", Some("a.dmp"), &sent)]),
+            "\"a.dmp\" is a minidump",
+        ),
+        (
+            Given::form(&[("__sentry-event", Some("e"), &sent)]),
+            "is a minidump",
+        ),
+        (
+            Given::form(&[("dump", None, &sent)]),
+            "\"dump\" is a minidump",
+        ),
+        (
+            Given::form(&[("file", Some("a.dmp.gz"), &gzip(&sent))]),
+            "compressed",
+        ),
+        (
+            Given::form(&[dump_part(&[&gzip(&sent)[..], b"\0\0"].concat())]),
+            tail,
+        ),
+    ] {
+        let (dump, warnings) = received(given);
+        assert!(dump == sent && warnings.contains(warning), "{warnings}");
+    }
+}
+
+#[test]
+fn a_dump_that_is_cut_is_kept_as_far_as_it_came() {
+    let sent = dump(300_000);
+    let whole = form(&[dump_part(&sent)]);
+    let gzipped = gzip(&whole);
+    let encoded = Given::body(MULTIPART, &gzipped[..gzipped.len() / 2]);
+    for given in [
+        Given::body(MULTIPART, &whole[..whole.len() / 2]),
+        Given::body(MULTIPART, &whole[..whole.len() - 12]),
+        encoded.header("content-encoding", "gzip"),
+    ] {
+        let (dump, warnings) = received(given);
+        assert!(
+            dump.len() > 100 && sent.starts_with(&dump),
+            "{} bytes",
+            dump.len()
+        );
+        assert!(!warnings.is_empty());
+    }
+}
+
+#[test]
+fn more_than_the_limits_of_count_and_fields_costs_the_rest_and_not_the_dump() {
+    let sent = dump(1000);
+    let few = |limits: &mut UploadLimits| {
+        limits.attachments = 2;
+        limits.form = ByteSize::bytes(100);
+        limits.attachment = ByteSize::bytes(1500);
+        limits.upload = ByteSize::bytes(6000);
+    };
+    let files: Vec<String> = (0..8).map(|n| format!("f{n}")).collect();
+    let mut parts: Vec<Part<'_>> = files
+        .iter()
+        .map(|name| (&**name, Some(&**name), &b"x"[..]))
+        .collect();
+    let many_fields = || {
+        let fields: Vec<String> = (0..2010).map(|n| format!("p{n}")).collect();
+        let mut parts: Vec<Part<'_>> = fields
+            .iter()
+            .map(|name| (&**name, None, &b""[..]))
+            .collect();
+        parts.push(dump_part(&sent));
+        Given::form(&parts)
+    };
+    let large = [b'x'; 2000];
+    let three = [&large[..1400], &large[..1400], &large[..1400]];
+    parts.push(dump_part(&sent));
+    let mut dump_first = parts.clone();
+    dump_first.rotate_right(1);
+    for (given, warning) in [
+        (Given::form(&parts).limits(few), "not kept: \"f2\", \"f3\""),
+        (
+            Given::form(&dump_first).limits(few),
+            "not kept: \"f1\", \"f2\"",
+        ),
+        (
+            Given::form(&[("log", Some("l"), &large), dump_part(&sent)]).limits(few),
+            "not kept: \"l\", for a file is larger",
+        ),
+        (
+            Given::form(&[
+                ("comments", None, &large),
+                dump_part(&sent),
+                ("ver", None, b"1"),
+            ])
+            .limits(few),
+            "cut: \"comments\"",
+        ),
+        (
+            Given::form(&[
+                dump_part(&sent),
+                ("a", Some("a"), three[0]),
+                ("b", Some("b"), three[1]),
+                ("c", Some("c"), three[2]),
+                ("d", Some("d"), three[0]),
+            ])
+            .limits(|limits| limits.upload = ByteSize::bytes(4000)),
+            "the end of the body is not used",
+        ),
+        (many_fields(), "not kept: \"p2000\""),
+    ] {
+        let (dump, warnings) = received(given);
+        assert!(dump == sent && warnings.contains(warning), "{warnings}");
+    }
+}
+
+#[test]
+fn a_dump_that_is_too_large_is_refused_whatever_stands_beside_it() {
+    let sent = dump(3000);
+    let small = |limits: &mut UploadLimits| limits.attachment = ByteSize::bytes(2000);
+    for given in [
+        Given::form(&[dump_part(&sent)]),
+        Given::form(&[("file", Some("a"), &sent)]),
+        Given::form(&[("field", None, &sent)]),
+        Given::form(&[("log", Some("a"), b"x"), dump_part(&sent)]),
+    ] {
+        let rejection = given.limits(small).refused();
+        assert_eq!(rejection.reason(), "attachment_too_large");
+    }
+    let upload = |limits: &mut UploadLimits| limits.upload = ByteSize::bytes(2000);
+    let rejection = Given::form(&[dump_part(&sent)])
+        .limits(upload)
+        .cut_into(500)
+        .refused();
+    assert_eq!(rejection.reason(), "body_too_large");
 }
 
 /// What reading a body ends with when it brings these pieces; time passes only while nothing else happens.

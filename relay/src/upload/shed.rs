@@ -78,7 +78,11 @@ mod tests {
     fn a_sentence_names_the_first_and_counts_the_rest() {
         let mut shed = Shed::default();
         for n in 0..12 {
-            shed.note(TooLarge::Attachments(30), Loss::Whole, Some(&format!("a{n}")));
+            shed.note(
+                TooLarge::Attachments(30),
+                Loss::Whole,
+                Some(&format!("a{n}")),
+            );
         }
         shed.note(TooLarge::FormFields(2000), Loss::Part, Some("x\ny"));
         assert_eq!(

@@ -45,7 +45,8 @@ impl Chance {
                     drop(bytes.splice(at..at, more));
                 }
                 2 => {
-                    let more = self.pick(&[&b"\n"[..], b"\r\n", b"{", b"}\n{", b"\"", b"\0", b"\n\n"]);
+                    let more =
+                        self.pick(&[&b"\n"[..], b"\r\n", b"{", b"}\n{", b"\"", b"\0", b"\n\n"]);
                     drop(bytes.splice(at..at, more.iter().copied()));
                 }
                 _ => {

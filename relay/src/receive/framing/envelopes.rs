@@ -42,7 +42,10 @@ struct Item {
 
 fn item(kind: &str, payload: &[u8]) -> Item {
     Item {
-        head: vec![("type", format!("\"{kind}\"")), ("length", payload.len().to_string())],
+        head: vec![
+            ("type", format!("\"{kind}\"")),
+            ("length", payload.len().to_string()),
+        ],
         payload: payload.to_vec(),
         is_dump: false,
     }
@@ -50,11 +53,15 @@ fn item(kind: &str, payload: &[u8]) -> Item {
 
 fn items(chance: &mut Chance, dump: &[u8]) -> Vec<Item> {
     let event = "{\"event_id\":\"9ec79c33ec9942ab8353589fcb2e04dc\",\"message\":\"Größe ▶\",\"release\":\"r@1\",\"tags\":{\"a\":\"b\"}}";
-    let mut log = item("attachment", "Größe ▶ zu klein\nMDMP\n{\"type\":\"log\",\"m\":1}\n{}\n".as_bytes());
+    let mut log = item(
+        "attachment",
+        "Größe ▶ zu klein\nMDMP\n{\"type\":\"log\",\"m\":1}\n{}\n".as_bytes(),
+    );
     log.head.push(("filename", "\"log.txt\"".to_owned()));
     let mut file = item("attachment", dump);
     file.is_dump = true;
-    file.head.push(("attachment_type", "\"event.minidump\"".to_owned()));
+    file.head
+        .push(("attachment_type", "\"event.minidump\"".to_owned()));
     file.head.push(("filename", "\"a.dmp\"".to_owned()));
     let mut items = vec![file];
     for other in [
@@ -78,7 +85,8 @@ pub(super) fn sample(seed: u64) -> Sample {
     let tricky = chance.once_in(2);
     let dump = dump(&mut chance, tricky);
     let mut items = items(&mut chance, &dump);
-    let mut header = b"{\"event_id\":\"9ec79c33ec9942ab8353589fcb2e04dc\",\"dsn\":\"https://k@h/1\"}".to_vec();
+    let mut header =
+        b"{\"event_id\":\"9ec79c33ec9942ab8353589fcb2e04dc\",\"dsn\":\"https://k@h/1\"}".to_vec();
     let mut faults = Vec::new();
     let mut frames = Frames::default();
     for _ in 0..=chance.below(3) {
@@ -105,8 +113,14 @@ fn length_fault(chance: &mut Chance, item: &mut Item) -> &'static str {
         1 => (units.to_string(), "length in UTF-16 units"),
         2 => (bytes.saturating_sub(near).to_string(), "length short"),
         3 => ((bytes + near).to_string(), "length long"),
-        4 => ((bytes + 100 + chance.below(900)).to_string(), "length much too long"),
-        5 => ((bytes / 3).to_string(), "length much too short"),
+        4 => (
+            (bytes + 100 + chance.below(900)).to_string(),
+            "length much too long",
+        ),
+        5 => (
+            (20 + chance.below(30)).min(bytes / 2).to_string(),
+            "length much too short",
+        ),
         6 => (format!("\"{bytes}\""), "length as a text"),
         7 => (format!("{bytes}.0"), "length with a fraction"),
         8 => (format!("-{bytes}"), "length negative"),
@@ -128,8 +142,16 @@ fn length_fault(chance: &mut Chance, item: &mut Item) -> &'static str {
 fn head_fault(chance: &mut Chance, item: &mut Item) -> &'static str {
     let raw = |text: &str| format!("\"{text}\"");
     let (name, value, fault) = match chance.below(10) {
-        0 => ("filename", raw(r"C:\Users\ann\AppData\crash.dmp"), "bare backslashes"),
-        1 => ("filename", raw(r"C:\dumps\"), "a backslash before the quote"),
+        0 => (
+            "filename",
+            raw(r"C:\Users\ann\AppData\crash.dmp"),
+            "bare backslashes",
+        ),
+        1 => (
+            "filename",
+            raw(r"C:\dumps\"),
+            "a backslash before the quote",
+        ),
         2 => ("filename", raw("M\u{1}\u{fffd}ller.dmp"), "raw bytes"),
         3 => ("filename", raw(r"cut \ud83d.dmp"), "half an emoji"),
         4 => ("filename", raw(&"y".repeat(40_000)), "a head too long"),
@@ -163,7 +185,8 @@ fn header_fault(chance: &mut Chance, header: &mut Vec<u8>) -> &'static str {
             "no header"
         }
         3 => {
-            header.splice(1..1, *b"\"trace\":{\"user\":\"\\ud83d\"},");
+            let at = header.len().min(1);
+            header.splice(at..at, *b"\"trace\":{\"user\":\"\\ud83d\"},");
             "half an emoji in the header"
         }
         4 => {
@@ -215,7 +238,13 @@ impl Frames {
                 "a garbled frame"
             }
             6 => {
-                self.behind = chance.pick(&[&b"\0\0\0\0"[..], b"garbage", b"\n{\"type\":", b"{}", b"\n\n{\"type\":\"event\"}"]);
+                self.behind = chance.pick(&[
+                    &b"\0\0\0\0"[..],
+                    b"garbage",
+                    b"\n{\"type\":",
+                    b"{}",
+                    b"\n\n{\"type\":\"event\"}",
+                ]);
                 "something behind the end"
             }
             _ => {
@@ -226,7 +255,11 @@ impl Frames {
     }
 
     fn write(&self, chance: &mut Chance, header: &[u8], items: &[Item]) -> Vec<u8> {
-        let line_end: &[u8] = if self.carriage_returns { b"\r\n" } else { b"\n" };
+        let line_end: &[u8] = if self.carriage_returns {
+            b"\r\n"
+        } else {
+            b"\n"
+        };
         let unlucky = chance.below(items.len());
         let mut body = header.to_vec();
         if !header.is_empty() {
@@ -237,7 +270,10 @@ impl Frames {
         }
         for (at, item) in items.iter().enumerate() {
             let is_unlucky = at == unlucky;
-            let members = item.head.iter().map(|(name, value)| format!("\"{name}\":{value}"));
+            let members = item
+                .head
+                .iter()
+                .map(|(name, value)| format!("\"{name}\":{value}"));
             let mut head = format!("{{{}}}", members.collect::<Vec<_>>().join(",")).into_bytes();
             replace_marks(&mut head);
             if !(self.joined_head && is_unlucky) {

@@ -35,8 +35,14 @@ pub(super) fn sample(seed: u64) -> Sample {
     let mut parts = vec![part(head, &dump)];
     for other in [
         part("Content-Disposition: form-data; name=\"prod\"", b"Editor"),
-        part("Content-Disposition: form-data; name=\"log\"; filename=\"C:\\x.log\"", b"a log\r\n"),
-        part("Content-Disposition: form-data; name=\"sentry\"", b"{\"release\":\"r@1\"}"),
+        part(
+            "Content-Disposition: form-data; name=\"log\"; filename=\"C:\\x.log\"",
+            b"a log\r\n",
+        ),
+        part(
+            "Content-Disposition: form-data; name=\"sentry\"",
+            b"{\"release\":\"r@1\"}",
+        ),
     ] {
         let at = chance.below(parts.len() + 1);
         parts.insert(at, other);
@@ -45,17 +51,32 @@ pub(super) fn sample(seed: u64) -> Sample {
         faults.push("many files");
         let at = chance.below(2) * parts.len();
         for _ in 0..40 {
-            parts.insert(at, part("Content-Disposition: form-data; name=\"f\"; filename=\"f\"", b"x"));
+            parts.insert(
+                at,
+                part(
+                    "Content-Disposition: form-data; name=\"f\"; filename=\"f\"",
+                    b"x",
+                ),
+            );
         }
     }
     if chance.once_in(20) {
         faults.push("large fields");
         let large = vec![b'x'; 1 << 20];
-        parts.insert(0, part("Content-Disposition: form-data; name=\"comments\"", &large));
+        parts.insert(
+            0,
+            part("Content-Disposition: form-data; name=\"comments\"", &large),
+        );
     }
     if chance.once_in(4) {
         faults.push("another boundary in the content type");
-        content_type = chance.pick(&["multipart/form-data", "multipart/form-data; boundary=other", "multipart/form-data; boundary="]).to_owned();
+        content_type = chance
+            .pick(&[
+                "multipart/form-data",
+                "multipart/form-data; boundary=other",
+                "multipart/form-data; boundary=",
+            ])
+            .to_owned();
     }
     let garbled = chance.once_in(2).then(|| chance.below(parts.len()));
     let mut body = Vec::new();
@@ -81,7 +102,12 @@ pub(super) fn sample(seed: u64) -> Sample {
         }
         _ => body.extend(b"---bnd--\r\n"),
     }
-    Sample { content_type, body, dump, faults }
+    Sample {
+        content_type,
+        body,
+        dump,
+        faults,
+    }
 }
 
 fn part(head: &str, content: &[u8]) -> (Vec<u8>, Vec<u8>) {
