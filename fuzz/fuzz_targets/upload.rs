@@ -1,6 +1,7 @@
 //! A request body, from the socket's pieces through decompression and its format to a validated envelope.
 //!
 //! The first byte of the input chooses encoding, content type and format, the second how the body is cut into pieces.
+//! An envelope of these bytes and a whole dump behind them is never accepted without the dump.
 #![no_main]
 
 use std::convert::Infallible;
@@ -73,6 +74,7 @@ fuzz_target!(|input: &[u8]| {
     let [shape, piece_bytes, body @ ..] = input else {
         return;
     };
+    keeps_a_dump(*piece_bytes, body);
     let shape = usize::from(*shape);
     let content_type = CONTENT_TYPES[shape / ENCODINGS.len() % CONTENT_TYPES.len()];
     let encoding = ENCODINGS[shape % ENCODINGS.len()];
@@ -118,3 +120,53 @@ fuzz_target!(|input: &[u8]| {
     assert!(content.starts_with(b"MDMP") || content.starts_with(b"PMDM"));
     assert!(minidump.blake3.is_some());
 });
+
+/// What a dump is sent behind, and what stands there for its head.
+const DUMP_HEAD: &[u8] = b"\n{\"type\":\"attachment\",\"attachment_type\":\"event.minidump\",\"length\":52}\n";
+
+/// "200 and no dump though one was sent" is never the answer to an envelope.
+fn keeps_a_dump(piece_bytes: u8, before: &[u8]) {
+    // A dump of its own among the input would be the first.
+    let magics: [&[u8]; 2] = [b"MDMP", b"PMDM"];
+    if magics.iter().any(|magic| before.windows(4).any(|window| window == *magic)) {
+        return;
+    }
+    let mut dump = b"MDMP\x93\xa7\0\0\x01\0\0\0\x20\0\0\0".to_vec();
+    dump.resize(32, 0);
+    // One stream of 8 bytes.
+    for number in [7u32, 8, 44] {
+        dump.extend(number.to_le_bytes());
+    }
+    dump.extend(b"a stream");
+    let body = [before, DUMP_HEAD, &dump, b"\n"].concat();
+    let pieces: Vec<_> = body
+        .chunks(usize::from(piece_bytes) + 1)
+        .map(|piece| Ok::<_, Infallible>(piece.to_vec()))
+        .collect();
+    let mut body = Body::from_stream(stream::iter(pieces));
+    let mut admit = |_: &EnvelopeHeader| Ok(());
+    let sender = Sender {
+        event_id: shared::id::EventId::random(),
+        project_id: ProjectId::new(1).expect("not zero"),
+        remote_addr: None,
+    };
+    let format = Format::Envelope {
+        keep_others: false,
+        admit: &mut admit,
+    };
+    let delivered = Delivered {
+        headers: &HeaderMap::new(),
+        body: &mut body,
+        draft: RIG.spool.draft(),
+    };
+    let receiving = RIG.intake.receive(sender, format, delivered, Told::default());
+    match RIG.runtime.block_on(receiving) {
+        Ok(Taken::Upload(received)) => {
+            let minidump = received.envelope.minidump().expect("the dump is kept");
+            let content = minidump.content.read(0, minidump.content.len() as usize);
+            assert!(content.expect("readable").starts_with(&dump));
+        }
+        Ok(Taken::Nothing(_)) => panic!("the dump is gone"),
+        Err(_) => {}
+    }
+}

@@ -513,7 +513,7 @@ impl Parser {
     fn begin(&mut self, head: ItemHead, carriage_returns: bool) -> Step {
         let extent = match head.extent {
             Extent::Bytes(_) if !self.trusts_lengths => Extent::Unknown,
-            extent => extent,
+            extent @ (Extent::Bytes(_) | Extent::Line | Extent::Unknown) => extent,
         };
         let state = match extent {
             Extent::Bytes(bytes) => State::Sized(bytes),

@@ -210,7 +210,7 @@ impl UploadBuilder {
             None
         };
         let is_wanted = match head.role {
-            Role::Minidump => !self.has_dump(),
+            Role::Minidump => !self.has_plain_dump(),
             Role::EventData(EventData::UnrealContext) => {
                 !self.files.iter().any(|file| file.head.role == head.role)
             }
@@ -366,7 +366,7 @@ impl UploadBuilder {
                 let run = file.run;
                 let (is_kept, over) = match keep {
                     Keep::Whole => (true, None),
-                    Keep::IfDump(over) => (is_dump(&file) && !self.has_dump(), over),
+                    Keep::IfDump(over) => (is_dump(&file) && !self.has_plain_dump(), over),
                     Keep::Not(over) => (false, over),
                 };
                 if is_kept {
@@ -476,9 +476,13 @@ impl UploadBuilder {
     pub fn has_dump(&self) -> bool {
         let is_compressed =
             |file: &File| file.head.role == Role::Minidump && sniff(&file.start).is_some();
-        self.files
-            .iter()
-            .any(|file| is_dump(file) || is_compressed(file))
+        self.files.iter().any(is_compressed) || self.has_plain_dump()
+    }
+
+    /// Whether there is a dump that is not compressed.
+    #[must_use]
+    pub fn has_plain_dump(&self) -> bool {
+        self.files.iter().any(is_dump)
     }
 
     /// Whether the dump's last byte is the last that was received: then more of it may have been to come.

@@ -169,14 +169,21 @@ impl Reading<'_> {
         };
         self.rescans.is_least_known |= least.is_some();
         let least = least.unwrap_or_default();
-        let unread = match error {
-            // Its own directory says the same as its head: the end of it did not come.
-            ItemsError::Cut { missing, .. }
-                if least > content.len() && least <= content.len() + missing =>
-            {
-                parser.keep_rest()
+        // Its own directory says the same as its head: the end of it did not come.
+        let is_cut = match error {
+            ItemsError::Cut { missing, .. } => {
+                (content.len() + 1..=content.len().saturating_add(missing)).contains(&least)
             }
-            _ => parser.rescan(least),
+            ItemsError::BrokenLine { .. }
+            | ItemsError::LineTooLong { .. }
+            | ItemsError::MissingType { .. }
+            | ItemsError::BrokenLength { .. }
+            | ItemsError::WrongLength { .. }
+            | ItemsError::TooManyItems => false,
+        };
+        let unread = match is_cut {
+            true => parser.keep_rest(),
+            false => parser.rescan(least),
         };
         self.fault.get_or_insert(error);
         self.backlog.put_bytes(unread);
@@ -186,7 +193,7 @@ impl Reading<'_> {
 
     /// Everything has come.
     async fn end(mut self) -> Result<Items, Rejection> {
-        if !self.upload.has_dump() {
+        if !self.upload.has_plain_dump() {
             let found = unearth(self.upload, &self.suspects).await?;
             self.items.warnings.extend(found);
         }

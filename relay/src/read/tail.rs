@@ -12,17 +12,23 @@ use crate::upload::UploadBuilder;
 /// A body that ends where it cannot be read on.
 pub(crate) struct Tail<P> {
     body: P,
-    broken: Option<Rejection>,
+    end: Option<End>,
+}
+
+/// Why a body ends early.
+enum End {
+    TooLarge(Rejection),
+    Broken(Rejection),
 }
 
 impl<P: Pieces> Tail<P> {
     pub(crate) fn new(body: P) -> Self {
-        Self { body, broken: None }
+        Self { body, end: None }
     }
 
     /// Whether more of the body was to come than is read.
     pub(crate) fn is_too_large(&self) -> bool {
-        matches!(self.broken, Some(Rejection::TooLarge(_)))
+        matches!(self.end, Some(End::TooLarge(_)))
     }
 
     /// What became of the body: what it was read as, and a sentence when its end is missing and nothing depends on it.
@@ -35,15 +41,13 @@ impl<P: Pieces> Tail<P> {
         need: Need,
         upload: &UploadBuilder,
     ) -> Result<(T, Option<String>), Rejection> {
-        let Some(broken) = self.broken else {
-            return read.map(|read| (read, None));
-        };
-        let is_harmless = match broken {
+        let (is_harmless, broken) = match self.end {
+            None => return read.map(|read| (read, None)),
             // More of the dump, or the dump itself, may have been to come.
-            Rejection::TooLarge(_) => upload.has_dump() && !upload.ends_with_dump(),
-            _ => {
+            Some(End::TooLarge(broken)) => (upload.has_dump() && !upload.ends_with_dump(), broken),
+            Some(End::Broken(broken)) => {
                 let is_enough = need == Need::Anything && !upload.is_empty();
-                upload.has_crash() || is_enough
+                (upload.has_crash() || is_enough, broken)
             }
         };
         match read {
@@ -58,19 +62,17 @@ impl<P: Pieces> Tail<P> {
 
 impl<P: Pieces + Send> Pieces for Tail<P> {
     async fn next(&mut self) -> Result<Option<Bytes>, Rejection> {
-        if self.broken.is_some() {
+        if self.end.is_some() {
             return Ok(None);
         }
-        match self.body.next().await {
+        self.end = Some(match self.body.next().await {
+            Err(large @ Rejection::TooLarge(_)) => End::TooLarge(large),
             Err(
-                broken @ (Rejection::TooLarge(_)
-                | Rejection::Container(ContainerError::Broken { .. })
+                broken @ (Rejection::Container(ContainerError::Broken { .. })
                 | Rejection::Body(BodyError::BrokenEncoding { .. })),
-            ) => {
-                self.broken = Some(broken);
-                Ok(None)
-            }
-            read => read,
-        }
+            ) => End::Broken(broken),
+            read => return read,
+        });
+        Ok(None)
     }
 }

@@ -21,6 +21,7 @@ use tokio::runtime::Runtime;
 use self::chance::Chance;
 use super::*;
 use crate::items::EnvelopeHeader;
+use crate::resumable::ResumableBounds;
 
 /// Uploads of each format.
 const UPLOADS: u64 = 10_000;
@@ -52,7 +53,11 @@ impl Rig {
                 Slots::new(8),
                 16 << 20,
                 &Metrics::default(),
-                Uploads::new(storage),
+                Uploads::new(
+                    storage,
+                    ResumableBounds::of(&config, 64),
+                    &Metrics::default(),
+                ),
             ),
             spool: SpoolDirectory::open(&config).expect("a spool"),
             runtime: runtime.expect("a runtime"),

@@ -7,6 +7,7 @@
 mod tag;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use memchr::memchr2;
 use shared::lenient::{Fault, Input, Repairs, quoted};
@@ -301,10 +302,10 @@ impl Found {
                 .get_or_insert_with(|| text.to_owned());
             return;
         }
-        let fields = self.sections.of(section);
-        if !fields.contains_key(&name) {
-            self.bytes += name.len() + text.len();
-            fields.insert(name, text.to_owned());
+        let bytes = name.len() + text.len();
+        if let Entry::Vacant(field) = self.sections.of(section).entry(name) {
+            field.insert(text.to_owned());
+            self.bytes += bytes;
         }
         while self.bytes > UNREAL_CONTEXT_BYTES_MAX && self.shorten_longest() {}
     }

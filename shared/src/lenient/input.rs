@@ -72,6 +72,10 @@ impl<'p> Input<'p> {
     }
 
     /// The next byte, left behind.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it is read by bytes and by words in turn"
+    )]
     pub fn next(&mut self) -> Option<u8> {
         let next = self.peek();
         self.pass(usize::from(next.is_some()));

@@ -214,7 +214,11 @@ impl Shed {
         };
         let list = match list {
             Value::Object(fields) => fields.get_mut(VALUES),
-            list => Some(list),
+            list @ (Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)) => Some(list),
         };
         let Some(Value::Array(list)) = list else {
             return;
