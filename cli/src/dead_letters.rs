@@ -125,7 +125,9 @@ pub(crate) fn run(config: &Config, command: DeadLettersCommand) -> Result<(), Co
 
 fn kafka_error(error: KafkaError) -> CommandError {
     match error {
-        error @ KafkaError::NoTopic { .. } => CommandError::usage(format!("kafka.topics: {error}")),
+        error @ (KafkaError::NoTopic { .. } | KafkaError::Unsuitable(_)) => {
+            CommandError::usage(format!("kafka.topics: {error}"))
+        }
         error @ (KafkaError::Misconfigured { .. } | KafkaError::Unavailable { .. }) => {
             CommandError::Failed(error.into())
         }

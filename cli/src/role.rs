@@ -265,7 +265,9 @@ pub(crate) fn processor_error(error: ProcessorError) -> CommandError {
 
 fn kafka_error(error: KafkaError) -> CommandError {
     match error {
-        error @ KafkaError::NoTopic { .. } => CommandError::usage(format!("kafka.topics: {error}")),
+        error @ (KafkaError::NoTopic { .. } | KafkaError::Unsuitable(_)) => {
+            CommandError::usage(format!("kafka.topics: {error}"))
+        }
         error @ KafkaError::Misconfigured { .. } => CommandError::usage(format!(
             "kafka.brokers, kafka.options: expected a cluster that lets us in, found: {error}; \
              check the credentials and certificates in kafka.options, and the rights they come with"

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use shared::backoff::Backoff;
 use shared::config::{ByteSize, Config, Span};
-use shared::kafka::{Admin, KafkaError, TopicDescription, TopicPlan};
+use shared::kafka::{
+    Admin, Expectations, KafkaError, TopicDescription, TopicPlan, TopicUse, Weight,
+};
 
 use crate::output::counted;
 use crate::{CommandError, role};
@@ -67,12 +69,18 @@ async fn create_all(
         .unwrap_or(DEFAULT_MAX_MESSAGE_BYTES)
         .saturating_add(DEAD_LETTER_ROOM_BYTES);
     let topics = [
-        (&names.attachments, max_message_bytes),
-        (&names.reports, max_message_bytes),
-        (&names.outcomes, None),
-        (&names.dead_letters, Some(dead_letter_bytes)),
+        (TopicUse::Ingest, &names.attachments, max_message_bytes),
+        (TopicUse::Reports, &names.reports, max_message_bytes),
+        (TopicUse::Outcomes, &names.outcomes, None),
+        (
+            TopicUse::DeadLetters,
+            &names.dead_letters,
+            Some(dead_letter_bytes),
+        ),
     ];
-    for (name, max_message_bytes) in topics {
+    let expected = Expectations::of(config);
+    let mut refused = Vec::new();
+    for (topic_use, name, max_message_bytes) in topics {
         let plan = TopicPlan {
             name: name.clone(),
             partitions: arguments.partitions,
@@ -91,8 +99,20 @@ async fn create_all(
         if let Err(error) = std::io::stdout().write_all(line.as_bytes()) {
             tracing::debug!(%error, "standard output");
         }
+        for finding in expected.judge(topic_use, name, &described) {
+            match finding.weight {
+                Weight::Warn => eprintln!("warning: {finding}"),
+                Weight::Refuse => refused.push(finding.to_string()),
+            }
+        }
     }
-    Ok(())
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(CommandError::usage(format!(
+        "kafka.topics: {}",
+        refused.join("\n")
+    )))
 }
 
 /// Describes a topic, which may have been made a moment ago.
@@ -102,7 +122,9 @@ async fn describe(admin: &Admin, name: &str) -> anyhow::Result<TopicDescription>
     loop {
         let error = match admin.describe(name).await {
             Ok(described) => return Ok(described),
-            Err(error @ KafkaError::Misconfigured { .. }) => return Err(error.into()),
+            Err(error @ (KafkaError::Misconfigured { .. } | KafkaError::Unsuitable(_))) => {
+                return Err(error.into());
+            }
             Err(error @ (KafkaError::Unavailable { .. } | KafkaError::NoTopic { .. })) => error,
         };
         match backoff.next_wait(Instant::now()) {

@@ -4,8 +4,10 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use shared::backoff::Backoff;
-use shared::config::{Config, KafkaConfig};
-use shared::kafka::{Admin, KafkaError, ProducerBounds, RecordConsumer, TransactionalProducer};
+use shared::config::{Config, TopicNames};
+use shared::kafka::{
+    Admin, Expectations, KafkaError, ProducerBounds, RecordConsumer, TransactionalProducer,
+};
 use shared::readiness::{Need, Part, PartState, Readiness};
 use shared::services::Services;
 use shared::size_limit::TopicLimit;
@@ -17,6 +19,7 @@ use crate::identity::ProcessorIdentity;
 use crate::intake::{ChunkPlace, Delivery, IntakeParts, KafkaIntake, Patience};
 use crate::publish::{Publisher, Topics};
 use crate::run::ProcessorError;
+use crate::topics::DescribedTopics;
 
 /// First and longest wait for a cluster that is away.
 const KAFKA_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
@@ -28,6 +31,7 @@ const PRODUCER_INFLIGHT_BYTES: usize = 32 << 20;
 /// What the scaled-out processor knows of its cluster.
 pub(crate) struct Cluster {
     admin: Admin,
+    expected: Expectations,
     limits: watch::Sender<Limits>,
     /// How long the ingest topic keeps records.
     retention: watch::Sender<Option<Duration>>,
@@ -38,19 +42,10 @@ pub(crate) struct Cluster {
 pub(crate) struct Limits {
     pub(crate) reports: TopicLimit,
     pub(crate) outcomes: TopicLimit,
-    dead_letters: TopicLimit,
+    pub(crate) dead_letters: TopicLimit,
 }
 
 impl Limits {
-    async fn ask(admin: &Admin, config: &KafkaConfig) -> Result<Self, ProcessorError> {
-        let topics = &config.topics;
-        Ok(Self {
-            reports: limit(admin, &topics.reports).await?,
-            outcomes: limit(admin, &topics.outcomes).await?,
-            dead_letters: limit(admin, &topics.dead_letters).await?,
-        })
-    }
-
     /// Sizes for a producer of all three topics: a batch is of one topic, and must fit the lowest limit.
     fn bounds(&self) -> ProducerBounds {
         let limits = [self.reports, self.outcomes, self.dead_letters];
@@ -80,30 +75,36 @@ impl Cluster {
         ] {
             readiness.register(part, Need::Required);
         }
+        for part in [Part::TopicSettings, Part::OutputTopicSettings] {
+            readiness.register(part, Need::Informative);
+        }
         let admin = Admin::new(&config.kafka)?;
+        let (names, expected) = (&config.kafka.topics, Expectations::of(config));
         let mut backoff = backoff();
         loop {
-            let asked = async {
-                let topic = admin.describe(&config.kafka.topics.attachments).await?;
-                Ok((topic, Limits::ask(&admin, &config.kafka).await?))
-            };
-            match asked.await {
-                Ok((topic, limits)) => {
+            match DescribedTopics::ask(&admin, names).await {
+                Ok(topics) => {
+                    topics.judge(&expected, names, readiness)?;
                     readiness.set(Part::Broker, PartState::Ready);
                     readiness.set(Part::Topic, PartState::Ready);
                     readiness.set(Part::Producer, PartState::Ready);
-                    let (retention, _) = watch::channel(topic.retention);
-                    let (limits, _) = watch::channel(limits);
+                    let (retention, _) = watch::channel(topics.ingest.retention);
+                    let (limits, _) = watch::channel(topics.limits(names)?);
                     return Ok(Some(Self {
                         admin,
+                        expected,
                         limits,
                         retention,
                     }));
                 }
-                Err(ProcessorError::Kafka(error @ KafkaError::Unavailable { .. })) => {
+                Err(error @ KafkaError::Unavailable { .. }) => {
                     readiness.set(Part::Broker, PartState::not_ready(error.to_string()));
                 }
-                Err(error) => return Err(error),
+                Err(
+                    error @ (KafkaError::Misconfigured { .. }
+                    | KafkaError::NoTopic { .. }
+                    | KafkaError::Unsuitable(_)),
+                ) => return Err(error.into()),
             }
             if !rest(&mut backoff, shutdown).await {
                 return Ok(None);
@@ -111,13 +112,16 @@ impl Cluster {
         }
     }
 
-    /// Shows whether the cluster answers, for ever.
-    pub(crate) async fn watch(&self, topic: &str, readiness: &Readiness) -> Infallible {
+    /// Shows whether the cluster answers, and what is wrong with the topics' settings, for ever.
+    pub(crate) async fn watch(&self, names: &TopicNames, readiness: &Readiness) -> Infallible {
         loop {
             tokio::time::sleep(BROKER_LOOK_INTERVAL).await;
-            let state = match self.admin.describe(topic).await {
-                Ok(described) => {
-                    self.retention.send_replace(described.retention);
+            let state = match DescribedTopics::ask(&self.admin, names).await {
+                Ok(topics) => {
+                    self.retention.send_replace(topics.ingest.retention);
+                    if let Err(error) = topics.judge(&self.expected, names, readiness) {
+                        tracing::debug!(%error, "this would not be started with");
+                    }
                     PartState::Ready
                 }
                 Err(error) => PartState::not_ready(error.to_string()),
@@ -149,7 +153,10 @@ impl Cluster {
             if !rest(&mut backoff, &stop).await {
                 return Ok(());
             }
-            match Limits::ask(&self.admin, &config.kafka).await {
+            let names = &config.kafka.topics;
+            let described = DescribedTopics::ask(&self.admin, names).await;
+            let limits = described.map_err(ProcessorError::from);
+            match limits.and_then(|topics| topics.limits(names)) {
                 Ok(limits) => drop(self.limits.send_replace(limits)),
                 Err(error) => tracing::warn!(%error, "the topics' limits are taken as they were"),
             }
@@ -220,15 +227,6 @@ async fn rest(backoff: &mut Backoff, stop: &CancellationToken) -> bool {
     let wait = backoff.next_wait(Instant::now()).unwrap_or(longest);
     let waited = stop.run_until_cancelled(tokio::time::sleep(wait));
     waited.await.is_some()
-}
-
-pub(crate) async fn limit(admin: &Admin, topic: &str) -> Result<TopicLimit, ProcessorError> {
-    let described = admin.describe(topic).await?;
-    let limit = TopicLimit::new(described.max_message_bytes);
-    limit.map_err(|error| ProcessorError::Topic {
-        topic: topic.to_owned(),
-        error,
-    })
 }
 
 /// Makes `data.dir/scratch`.

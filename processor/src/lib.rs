@@ -17,5 +17,6 @@ pub mod reprocess;
 mod retention;
 mod run;
 pub mod signature;
+mod topics;
 
 pub use run::{ProcessorError, Source, run};

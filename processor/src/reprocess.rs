@@ -295,7 +295,7 @@ impl ReportsTopic {
     async fn open(config: &Config, metrics: Metrics) -> Result<Self, ProcessorError> {
         let admin = Admin::new(&config.kafka)?;
         let name = config.kafka.topics.reports.as_str();
-        let limit = limit(&admin, name).await?;
+        let limit = limit(name, &admin.describe(name).await?)?;
         let bounds = ProducerBounds {
             record_bytes_max: limit.client_bytes_max(),
             batch_bytes_max: limit.client_bytes_max(),

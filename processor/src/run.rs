@@ -104,8 +104,8 @@ pub async fn run(
             let (config, services) = (Arc::clone(&config), services.clone());
             let stop = shutdown.clone();
             intakes.spawn(async move {
-                let topic = &config.kafka.topics.attachments;
-                let watching = kafka.watch(topic, &services.readiness);
+                let names = &config.kafka.topics;
+                let watching = kafka.watch(names, &services.readiness);
                 let taking = kafka.take_in(first, &config, &services, deliveries, stop);
                 tokio::select! {
                     ended = taking => ended,

@@ -16,6 +16,10 @@ pub enum Part {
     Broker,
     /// The topics exist.
     Topic,
+    /// The ingest topic's settings keep what is written to it.
+    TopicSettings,
+    /// Those of the topics of reports, outcomes and dead letters do.
+    OutputTopicSettings,
     /// The ingest topic's limit is known and large enough.
     Limit,
     /// The producer confirms what it is given.
@@ -42,6 +46,8 @@ impl Part {
             Self::Listener => "listener",
             Self::Broker => "broker",
             Self::Topic => "topic",
+            Self::TopicSettings => "topic_settings",
+            Self::OutputTopicSettings => "output_topic_settings",
             Self::Limit => "limit",
             Self::Producer => "producer",
             Self::Consumer => "consumer",

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::config::{Config, KafkaConfig};
 use shared::envelope::Envelope;
 use shared::id::EventId;
-use shared::kafka::{Admin, KafkaError, PartitionCount, RecordProducer};
+use shared::kafka::{Admin, Expectations, KafkaError, PartitionCount, RecordProducer};
 use shared::metrics::Metrics;
 use shared::readiness::{Need, Part};
 use shared::services::Services;
@@ -54,7 +54,13 @@ impl KafkaQueue {
             readiness, metrics, ..
         } = services;
         // Without any of these the spool takes uploads.
-        for part in [Part::Broker, Part::Topic, Part::Limit, Part::Producer] {
+        for part in [
+            Part::Broker,
+            Part::Topic,
+            Part::TopicSettings,
+            Part::Limit,
+            Part::Producer,
+        ] {
             readiness.register(part, Need::Informative);
         }
         let topic = config.kafka.topics.attachments.clone();
@@ -62,7 +68,7 @@ impl KafkaQueue {
         let partitions = PartitionCount::default();
         let reader = LimitReader::new(
             Admin::new(&config.kafka)?,
-            &topic,
+            (&topic, Expectations::of(config)),
             services,
             Arc::clone(&placement),
             partitions.clone(),
@@ -179,9 +185,13 @@ async fn first_contact(
         let bounds = producer_bounds(limit, inflight_bytes);
         RecordProducer::start(config, bounds, "relay", metrics.clone())
     };
-    let error = match timeout(FIRST_ANSWER_WAIT, reader.read()).await {
+    let error = match timeout(FIRST_ANSWER_WAIT, reader.read_first()).await {
         Ok(Ok(limit)) => return Ok((start(limit)?, limit)),
-        Ok(Err(error @ (KafkaError::Misconfigured { .. } | KafkaError::NoTopic { .. }))) => {
+        Ok(Err(
+            error @ (KafkaError::Misconfigured { .. }
+            | KafkaError::NoTopic { .. }
+            | KafkaError::Unsuitable(_)),
+        )) => {
             return Err(error);
         }
         Ok(Err(error @ KafkaError::Unavailable { .. })) => error,

@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared::kafka::{Admin, KafkaError, PartitionCount, ProducerBounds, RecordProducer};
+use shared::kafka::{
+    Admin, Expectations, KafkaError, PartitionCount, ProducerBounds, RecordProducer,
+    TopicDescription, TopicUse, complaint, refuse,
+};
 use shared::limits::{TOPIC_LIMIT_BYTES_MIN, TOPIC_LIMIT_REFRESH};
 use shared::metrics::Metrics;
 use shared::readiness::{Part, PartState, Readiness};
@@ -75,6 +78,7 @@ impl LimitWatch {
 pub(super) struct LimitReader {
     admin: Admin,
     topic: String,
+    expected: Expectations,
     readiness: Readiness,
     metrics: Metrics,
     placement: Arc<Placement>,
@@ -87,7 +91,7 @@ pub(super) struct LimitReader {
 impl LimitReader {
     pub(super) fn new(
         admin: Admin,
-        topic: &str,
+        (topic, expected): (&str, Expectations),
         services: &Services,
         placement: Arc<Placement>,
         partitions: PartitionCount,
@@ -95,6 +99,7 @@ impl LimitReader {
         Self {
             admin,
             topic: topic.to_owned(),
+            expected,
             readiness: services.readiness.clone(),
             metrics: services.metrics.clone(),
             placement,
@@ -110,8 +115,23 @@ impl LimitReader {
         self.readiness.set(Part::Broker, state);
     }
 
+    /// As [`Self::read`], but an error when the topic destroys what is written to it.
+    pub(super) async fn read_first(&self) -> Result<Option<TopicLimit>, KafkaError> {
+        let described = self.describe().await?;
+        refuse(
+            &self
+                .expected
+                .judge(TopicUse::Ingest, &self.topic, &described),
+        )?;
+        Ok(self.take(&described))
+    }
+
     /// The topic's limit; `None` when it is too small to work with.
     pub(super) async fn read(&self) -> Result<Option<TopicLimit>, KafkaError> {
+        Ok(self.take(&self.describe().await?))
+    }
+
+    async fn describe(&self) -> Result<TopicDescription, KafkaError> {
         let described = self
             .admin
             .describe(&self.topic)
@@ -119,7 +139,9 @@ impl LimitReader {
             .inspect_err(|error| {
                 let part = match error {
                     KafkaError::Unavailable { .. } => Part::Broker,
-                    KafkaError::Misconfigured { .. } | KafkaError::NoTopic { .. } => Part::Topic,
+                    KafkaError::Misconfigured { .. }
+                    | KafkaError::NoTopic { .. }
+                    | KafkaError::Unsuitable(_) => Part::Topic,
                 };
                 self.readiness
                     .set(part, PartState::not_ready(error.to_string()));
@@ -128,6 +150,10 @@ impl LimitReader {
                     self.readiness.set(Part::Broker, PartState::Ready);
                 }
             })?;
+        Ok(described)
+    }
+
+    fn take(&self, described: &TopicDescription) -> Option<TopicLimit> {
         self.answered.is_now();
         for part in [Part::Broker, Part::Topic] {
             self.readiness.set(part, PartState::Ready);
@@ -145,7 +171,12 @@ impl LimitReader {
             Err(error) => PartState::not_ready(error.to_string()),
         };
         self.readiness.set(Part::Limit, state);
-        Ok(limit.ok())
+        let findings = self
+            .expected
+            .judge(TopicUse::Ingest, &self.topic, described);
+        let state = complaint(&findings).map_or(PartState::Ready, PartState::not_ready);
+        self.readiness.set(Part::TopicSettings, state);
+        limit.ok()
     }
 }
 

@@ -23,14 +23,28 @@ pub struct Admin(Arc<AdminClient<DefaultClientContext>>);
 pub struct TopicDescription {
     /// Number of partitions.
     pub partitions: usize,
-    /// The effective `max.message.bytes`.
+    /// What a batch may have: the effective `max.message.bytes`, or `segment.bytes` where that is less.
     pub max_message_bytes: u32,
+    /// The effective `max.message.bytes`.
+    pub own_limit_bytes: u32,
     /// The effective `cleanup.policy`.
     pub cleanup_policy: String,
     /// The effective `retention.ms`; `None` when it is unlimited.
     pub retention: Option<Duration>,
+    /// The effective `retention.bytes` of each partition; `None` when it is unlimited.
+    pub retention_bytes: Option<u64>,
+    /// The effective `segment.bytes`; `None` when the cluster does not say.
+    pub segment_bytes: Option<u64>,
     /// The effective `compression.type`.
     pub compression: String,
+    /// The effective `unclean.leader.election.enable`.
+    pub elects_unclean_leaders: bool,
+    /// The effective `min.insync.replicas`; `None` when the cluster does not say.
+    pub insync_replicas_min: Option<u32>,
+    /// Copies of the partition that has the fewest.
+    pub copies: usize,
+    /// Brokers of the cluster.
+    pub brokers: usize,
 }
 
 /// A topic to be made.
@@ -47,6 +61,16 @@ pub struct TopicPlan {
     /// `max.message.bytes`; `None` leaves the broker's default.
     pub max_message_bytes: Option<u32>,
 }
+
+/// Where a topic's records are.
+struct Layout {
+    partitions: usize,
+    copies: usize,
+    brokers: usize,
+}
+
+/// Copies from which on a record is confirmed by two, so that no single disk holds it alone.
+const COPIES_FOR_TWO_CONFIRMATIONS: i32 = 3;
 
 impl Admin {
     /// Makes the client; it connects by itself.
@@ -112,7 +136,11 @@ impl Admin {
                 .and_then(|entry| entry.value.clone())
                 .unwrap_or_default()
         };
-        let partitions = self.partitions(topic).await?;
+        let Layout {
+            partitions,
+            copies,
+            brokers,
+        } = self.layout(topic).await?;
         if partitions == 0 {
             return Err(KafkaError::NoTopic {
                 topic: topic.to_owned(),
@@ -120,35 +148,54 @@ impl Admin {
         }
         let limit = text("max.message.bytes");
         // Brokers learn of a topic's partitions and of its settings one after the other.
-        let max_message_bytes = limit.parse().map_err(|_| KafkaError::Unavailable {
+        let own_limit_bytes: u32 = limit.parse().map_err(|_| KafkaError::Unavailable {
             doing: "describing a topic",
             error: format!(
                 "expected a number for max.message.bytes of topic {topic}, found {limit:?}"
             ),
         })?;
+        let segment_bytes = text("segment.bytes").parse().ok();
+        let segment_bytes_max = segment_bytes.and_then(|bytes: u64| u32::try_from(bytes).ok());
         Ok(TopicDescription {
             partitions,
-            max_message_bytes,
+            // The broker refuses a batch that is larger than a segment, too.
+            max_message_bytes: segment_bytes_max
+                .map_or(own_limit_bytes, |bytes| bytes.min(own_limit_bytes)),
+            own_limit_bytes,
             cleanup_policy: text("cleanup.policy"),
             retention: text("retention.ms").parse().ok().map(Duration::from_millis),
+            retention_bytes: text("retention.bytes").parse().ok(),
+            segment_bytes,
             compression: text("compression.type"),
+            elects_unclean_leaders: text("unclean.leader.election.enable") == "true",
+            insync_replicas_min: text("min.insync.replicas").parse().ok(),
+            copies,
+            brokers,
         })
     }
 
-    async fn partitions(&self, topic: &str) -> Result<usize, KafkaError> {
+    async fn layout(&self, topic: &str) -> Result<Layout, KafkaError> {
         let (client, topic) = (Arc::clone(&self.0), topic.to_owned());
         let asked = tokio::task::spawn_blocking(move || {
             let metadata = client
                 .inner()
                 .fetch_metadata(Some(&topic), ADMIN_REQUEST_TIMEOUT)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic);
-            Ok(found.map_or(0, |found| found.partitions().len()))
+            let partitions = found.map_or(&[][..], |found| found.partitions());
+            let copies = partitions
+                .iter()
+                .map(|partition| partition.replicas().len());
+            Ok(Layout {
+                partitions: partitions.len(),
+                copies: copies.min().unwrap_or_default(),
+                brokers: metadata.brokers().len(),
+            })
         });
-        let partitions = asked.await.map_err(|error| KafkaError::Unavailable {
+        let layout = asked.await.map_err(|error| KafkaError::Unavailable {
             doing: "reading metadata",
             error: error.to_string(),
         })?;
-        partitions.map_err(|error| KafkaError::from_client("reading metadata", &error))
+        layout.map_err(|error| KafkaError::from_client("reading metadata", &error))
     }
 
     /// Makes a topic. `Ok(false)` when it exists.
@@ -165,7 +212,11 @@ impl Admin {
         )
         .set("cleanup.policy", "delete")
         .set("compression.type", "producer")
-        .set("retention.ms", &retention);
+        .set("retention.ms", &retention)
+        .set("unclean.leader.election.enable", "false");
+        if plan.replication >= COPIES_FOR_TWO_CONFIRMATIONS {
+            topic = topic.set("min.insync.replicas", "2");
+        }
         if let Some(bytes) = &max_message_bytes {
             topic = topic.set("max.message.bytes", bytes);
         }

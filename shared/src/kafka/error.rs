@@ -2,6 +2,7 @@
 
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
+use super::topic_settings::TopicFinding;
 use crate::config::KafkaOptions;
 
 /// What went wrong when talking to Kafka, by what is to be done about it.
@@ -31,6 +32,9 @@ pub enum KafkaError {
         /// Its name.
         topic: String,
     },
+    /// A topic's settings destroy what is written to it.
+    #[error("{0}")]
+    Unsuitable(Box<TopicFinding>),
 }
 
 /// Why a record did not get into the log.

@@ -14,6 +14,7 @@ mod producer_watch;
 mod reader;
 mod record;
 mod settings;
+mod topic_settings;
 mod transaction;
 
 pub use admin::{Admin, TopicDescription, TopicPlan};
@@ -27,4 +28,5 @@ pub use producer::{Delivered, PendingDelivery, ProducerBounds, Record, RecordPro
 pub use producer_watch::ProducerHealth;
 pub use reader::{PartitionRange, TopicReader};
 pub use record::{OutputRecord, TopicRecord};
+pub use topic_settings::{Expectations, TopicFinding, TopicUse, Weight, complaint, refuse};
 pub use transaction::{CommitError, Doubt, Transaction, TransactionalProducer};

@@ -209,7 +209,9 @@ impl TopicReader {
     fn survive(&self, error: &ClientError) -> Result<Option<i32>, KafkaError> {
         match KafkaError::from_client(READING, error) {
             KafkaError::Unavailable { .. } => Ok(None),
-            error @ (KafkaError::Misconfigured { .. } | KafkaError::NoTopic { .. }) => Err(error),
+            error @ (KafkaError::Misconfigured { .. }
+            | KafkaError::NoTopic { .. }
+            | KafkaError::Unsuitable(_)) => Err(error),
         }
     }
 
