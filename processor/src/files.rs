@@ -73,7 +73,8 @@ impl ReportFiles {
             Failure::UnreadableMinidump { .. }
             | Failure::ParserCrashed { .. }
             | Failure::ParserTimeout { .. }
-            | Failure::ParserOutOfMemory { .. } => return,
+            | Failure::ParserOutOfMemory { .. }
+            | Failure::LogTruncated(_) => return,
         };
         self.warnings.push(warning);
         self.stored.push(ReportAttachment {

@@ -126,6 +126,7 @@ impl Publishing {
             event_id: receipt.event_id(),
             project_id,
             received_at,
+            place: receipt.place(),
             claim: (!marks.is_empty()).then_some(claim),
         });
         if let Some(durable) = receipt.durable() {

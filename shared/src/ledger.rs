@@ -1,6 +1,7 @@
-//! The ledger: what was accepted, and what became of it. `accepted = processed + failed + in flight`, always.
+//! The ledger: what was accepted, and what became of it. `accepted = processed + failed + in flight`, each counted by itself.
 
 use crate::outcome::Reason;
+use crate::state::OpenEvents;
 
 /// One consistent look at the counts since the state store was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub struct Ledger {
     pub processed: u64,
     /// Those that got none.
     pub failed_by_reason: FailureCounts,
+    /// Those on their way, counted by themselves; `None` while those of an earlier version are not counted yet.
+    pub open: Option<OpenEvents>,
 }
 
 impl Ledger {
@@ -20,12 +23,16 @@ impl Ledger {
         self.failed_by_reason.iter().map(|(_, count)| count).sum()
     }
 
-    /// Those still on their way. The rest of the equation, so that it holds by construction.
+    /// Those still on their way: what is open. Not the rest of the equation, so that an event without a fate unbalances it;
+    /// only while it is not known what is open is the rest taken for it.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.accepted
-            .saturating_sub(self.processed)
-            .saturating_sub(self.failed())
+        let rest = || {
+            self.accepted
+                .saturating_sub(self.processed)
+                .saturating_sub(self.failed())
+        };
+        self.open.map_or_else(rest, |open| open.count)
     }
 }
 
@@ -52,7 +59,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_neither_processed_nor_failed_is_in_flight() {
+    fn what_is_in_flight_is_what_is_open_and_not_the_rest() {
+        let open = OpenEvents {
+            count: 1,
+            oldest: None,
+        };
+        let ledger = Ledger {
+            accepted: 10,
+            open: Some(open),
+            ..Ledger::default()
+        };
+        assert_eq!(ledger.in_flight(), 1);
+    }
+
+    #[test]
+    fn while_nothing_is_indexed_what_is_neither_processed_nor_failed_is_in_flight() {
         let mut ledger = Ledger {
             accepted: 10,
             processed: 4,
@@ -72,7 +93,8 @@ mod tests {
                         Reason::CorruptAttachment
                         | Reason::UnreadableMinidump
                         | Reason::ParserCrashed
-                        | Reason::ParserOutOfMemory => 0,
+                        | Reason::ParserOutOfMemory
+                        | Reason::LogTruncated => 0,
                     };
                     (reason, count)
                 }))

@@ -73,6 +73,8 @@ pub enum Failure {
         /// How it ended, and the end of what it wrote to standard error.
         error: String,
     },
+    /// Its message was removed from the ingest topic before it was read: by retention, or by somebody.
+    LogTruncated(GoneMessage),
     /// The parser did not end in time, on every attempt.
     ParserTimeout {
         /// `processor.parse_timeout`, in seconds.
@@ -102,6 +104,15 @@ pub struct MissingChunks {
     pub first_offset: i64,
     /// The highest.
     pub last_offset: i64,
+}
+
+/// An event message that is not in the log any more; where it stood is the outcome's `partition` and `offset`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoneMessage {
+    /// The ingest topic.
+    pub topic: String,
+    /// The first offset that its partition still had when this was noticed.
+    pub log_start: i64,
 }
 
 /// An attachment that is not what was sent.
@@ -145,17 +156,20 @@ pub enum Reason {
     ParserTimeout,
     /// [`Failure::ParserOutOfMemory`]
     ParserOutOfMemory,
+    /// [`Failure::LogTruncated`]
+    LogTruncated,
 }
 
 impl Reason {
     /// Every reason there is.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MissingChunks,
         Self::CorruptAttachment,
         Self::UnreadableMinidump,
         Self::ParserCrashed,
         Self::ParserTimeout,
         Self::ParserOutOfMemory,
+        Self::LogTruncated,
     ];
 
     /// The name in records and metrics.
@@ -168,6 +182,7 @@ impl Reason {
             Self::ParserCrashed => "parser_crashed",
             Self::ParserTimeout => "parser_timeout",
             Self::ParserOutOfMemory => "parser_out_of_memory",
+            Self::LogTruncated => "log_truncated",
         }
     }
 }
@@ -194,6 +209,7 @@ impl Failure {
             Self::ParserCrashed { .. } => Reason::ParserCrashed,
             Self::ParserTimeout { .. } => Reason::ParserTimeout,
             Self::ParserOutOfMemory { .. } => Reason::ParserOutOfMemory,
+            Self::LogTruncated(_) => Reason::LogTruncated,
         }
     }
 }
@@ -336,6 +352,10 @@ mod tests {
             Failure::ParserOutOfMemory {
                 limit_bytes: 2 << 30,
             },
+            Failure::LogTruncated(GoneMessage {
+                topic: "ingest-attachments".into(),
+                log_start: 18,
+            }),
         ]
     }
 

@@ -2,6 +2,7 @@
 
 mod state {
     pub(crate) mod deleted;
+    pub(crate) mod open_events;
     pub(crate) mod redis_server;
     pub(crate) mod sharing;
     mod tls;
@@ -22,6 +23,9 @@ use shared::outcome::{Failure, Outcome, Reason, Verdict};
 use shared::readiness::{Need, Part, Readiness};
 use shared::state::{AcceptedNote, AttemptId, EventStatus, Finished, State};
 use state::deleted::a_deleted_event_is_known_as_such_and_keeps_its_outcome;
+use state::open_events::{
+    an_outcome_is_untold_until_it_is_noted_as_told, what_is_in_flight_is_counted_and_has_an_age,
+};
 use state::redis_server::{self, RedisServer};
 use state::sharing::{
     a_refusal_takes_nothing_and_says_how_long_to_wait,
@@ -83,6 +87,7 @@ fn note(event_id: EventId) -> AcceptedNote {
         event_id,
         project_id: project(),
         received_at: "2026-01-02T03:04:05.123456789Z".parse().expect("a time"),
+        place: None,
         claim: None,
     }
 }
@@ -142,6 +147,8 @@ on_both! {
     an_event_id_belongs_to_the_upload_that_had_it_first in database 19;
     every_outcome_since_a_time_is_on_a_page_and_no_other in database 21;
     a_deleted_event_is_known_as_such_and_keeps_its_outcome in database 22;
+    what_is_in_flight_is_counted_and_has_an_age in database 23;
+    an_outcome_is_untold_until_it_is_noted_as_told in database 24;
 }
 
 async fn a_status_sees_a_note_that_is_not_written_yet(store: Store) {
@@ -282,7 +289,8 @@ async fn every_outcome_since_a_time_is_on_a_page_and_no_other(store: Store) {
 }
 
 async fn notes_are_written_by_themselves_and_shown(store: Store) {
-    assert_eq!(store.metrics.ledger.get(), Some(Ledger::default()));
+    let empty = store.metrics.ledger.get().expect("a ledger");
+    assert_eq!((empty.accepted, empty.in_flight()), (0, 0));
     assert!(store.readiness.is_ready());
     for _ in 0..1200 {
         store.state.note_accepted(note(EventId::random()));
@@ -368,10 +376,8 @@ async fn the_ledger_is_exact(store: &Store, steps: &[Step]) -> Result<(), TestCa
             Step::Flush => store.state.flush().await.expect("flushes"),
         }
         let snapshot = store.state.ledger().await.expect("a ledger");
-        prop_assert!(
-            snapshot.accepted >= snapshot.processed + snapshot.failed(),
-            "{snapshot:?}"
-        );
+        let others = snapshot.processed + snapshot.failed() + snapshot.in_flight();
+        prop_assert_eq!(snapshot.accepted, others, "{:?}", snapshot);
     }
     store.state.flush().await.expect("flushes");
     let after = store.state.ledger().await.expect("a ledger");
@@ -498,6 +504,34 @@ async fn redis_forgets_outcomes_in_time_and_open_events_never() {
     for left in [seconds("event", done), seconds("attempts", open)] {
         assert!((kept - 60..=kept).contains(&left), "{left}");
     }
+}
+
+#[tokio::test]
+async fn events_that_an_earlier_version_accepted_are_in_flight_once_they_are_indexed() {
+    let url = redis_server::empty_database(25);
+    let before = Store::redis(&url).await;
+    let (events, done): (Vec<_>, Vec<_>) = (0..30)
+        .map(|_| (EventId::random(), EventId::random()))
+        .unzip();
+    for event in events.iter().chain(&done) {
+        before.state.note_accepted(note(*event));
+    }
+    before.state.flush().await.expect("flushes");
+    let outcomes: Vec<Outcome> = done.iter().map(|event| outcome(*event, failed())).collect();
+    before.state.finish(&outcomes).await.expect("records");
+    before.state.shutdown().await;
+    for key in ["crashferry:open", "crashferry:open:complete"] {
+        redis_server::remove(25, key);
+    }
+    let after = Store::redis(&url).await;
+    until(Duration::from_secs(10), || {
+        let ledger = after.metrics.ledger.get().unwrap_or_default();
+        ledger.open.is_some_and(|open| {
+            (open.count, open.oldest.map(Timestamp::as_second))
+                == (30, Some(note(events[0]).received_at.as_second()))
+        })
+    })
+    .await;
 }
 
 #[tokio::test]

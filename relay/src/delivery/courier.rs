@@ -92,12 +92,11 @@ impl Courier {
     pub(super) async fn deliver_damage(
         &self,
         (project_id, event_id): (ProjectId, EventId),
-        received_at: Option<Timestamp>,
+        received_at: Timestamp,
         file: &str,
         damage: &str,
     ) -> Result<Delivered, DeliveryError> {
         self.limit()?;
-        let received_at = received_at.unwrap_or_else(Timestamp::now);
         let record = damage_record(
             self.place(event_id),
             (project_id, event_id),

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use shared::backoff::Backoff;
+use shared::id::{EventId, ProjectId};
+use shared::kafka::Delivered;
 use shared::metrics::Metrics;
 use shared::spool::{
     SpoolDamage, SpoolDirectory, SpoolEntry, SpoolError, SpooledUpload, UnreadEntry,
 };
+use shared::state::{AcceptedNote, State};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +21,7 @@ use super::DeliveryError;
 use super::breaker::BreakerWatch;
 use super::courier::{Courier, Share};
 use super::gate::Gate;
+use super::receipt::place_of;
 
 /// Spooled uploads on their way at once, when Kafka confirms; while it does not, one goes ahead.
 const DRAINED_AT_ONCE: usize = 4;
@@ -30,6 +35,7 @@ pub(super) struct Drain {
     pub(super) spool: SpoolDirectory,
     pub(super) courier: Arc<Courier>,
     pub(super) breaker: BreakerWatch,
+    pub(super) state: State,
     pub(super) metrics: Metrics,
 }
 
@@ -95,12 +101,19 @@ impl Drain {
         let mut backoff = backoff();
         // It is durable already: whose it is was found out before.
         let gate = Gate::open();
-        while let Err(error) = self.courier.deliver(&envelope, Share::Spooled, &gate).await {
-            if let DeliveryError::Unreadable(error) = &error {
-                tracing::warn!(%error, "a spool file cannot be read now");
+        let delivered = loop {
+            match self.courier.deliver(&envelope, Share::Spooled, &gate).await {
+                Ok(delivered) => break delivered,
+                Err(error) => {
+                    if let DeliveryError::Unreadable(error) = &error {
+                        tracing::warn!(%error, "a spool file cannot be read now");
+                    }
+                    rest(&mut backoff, &error).await;
+                }
             }
-            rest(&mut backoff, &error).await;
-        }
+        };
+        let ids = (envelope.project_id, envelope.event_id);
+        self.note_place(ids, envelope.received_at, delivered).await;
         match damage {
             None => self.delivered(on_disk(move || entry.remove()).await),
             Some(damage) => self.set_aside(entry, damage).await,
@@ -111,15 +124,40 @@ impl Drain {
     async fn send_damage(&self, entry: SpoolEntry, damage: &SpoolDamage) -> Drained {
         let damage = damage.to_string();
         let mut backoff = backoff();
-        while let Some(ids) = entry.ids()
-            && let Err(error) = self
+        let received_at = entry.received_at().unwrap_or_else(Timestamp::now);
+        while let Some(ids) = entry.ids() {
+            let told = self
                 .courier
-                .deliver_damage(ids, entry.received_at(), entry.name(), &damage)
-                .await
-        {
-            rest(&mut backoff, &error).await;
+                .deliver_damage(ids, received_at, entry.name(), &damage);
+            match told.await {
+                Ok(delivered) => {
+                    self.note_place(ids, received_at, delivered).await;
+                    break;
+                }
+                Err(error) => rest(&mut backoff, &error).await,
+            }
         }
         self.set_aside(entry, damage).await
+    }
+
+    /// Notes where the message stands, before the file is gone: what retention removes unread ends as a failure only when
+    /// that is known. A state store that is away holds up nothing.
+    async fn note_place(
+        &self,
+        (project_id, event_id): (ProjectId, EventId),
+        received_at: Timestamp,
+        delivered: Delivered,
+    ) {
+        self.state.note_accepted(AcceptedNote {
+            event_id,
+            project_id,
+            received_at,
+            place: place_of(delivered),
+            claim: None,
+        });
+        if let Err(error) = self.state.flush().await {
+            tracing::debug!(%error, "where a drained upload stands is noted later");
+        }
     }
 
     fn delivered(&self, removed: Result<(), SpoolError>) -> Drained {

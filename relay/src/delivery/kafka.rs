@@ -102,6 +102,7 @@ impl KafkaQueue {
             spool: spool.clone(),
             courier: Arc::clone(&courier),
             breaker: breaker_watch.clone(),
+            state: services.state.clone(),
             metrics: metrics.clone(),
         };
         tasks.spawn(drain.run(stop.clone()));

@@ -4,7 +4,7 @@ use shared::id::EventId;
 use shared::kafka::Delivered;
 use shared::metrics::Durable;
 use shared::spool::Stored;
-use shared::state::DurableElsewhere;
+use shared::state::{DurableElsewhere, LogPlace};
 
 /// Proof that an upload is durable. It is only made from the broker's confirmation of the event message, which goes out
 /// after every chunk was confirmed, or from a synced spool file; and for a repeat from the word of the state store that
@@ -14,13 +14,16 @@ use shared::state::DurableElsewhere;
 pub struct Receipt {
     event_id: EventId,
     durable: Option<Durable>,
+    /// Where its message stands in the log, when that is known.
+    place: Option<LogPlace>,
 }
 
 impl Receipt {
-    pub(super) fn confirmed(event_id: EventId, _event_message: Delivered) -> Self {
+    pub(super) fn confirmed(event_id: EventId, event_message: Delivered) -> Self {
         Self {
             event_id,
             durable: Some(Durable::Kafka),
+            place: place_of(event_message),
         }
     }
 
@@ -28,6 +31,7 @@ impl Receipt {
         Self {
             event_id: stored.event_id(),
             durable: Some(durable),
+            place: None,
         }
     }
 
@@ -36,6 +40,7 @@ impl Receipt {
         Self {
             event_id: proof.event_id(),
             durable: None,
+            place: None,
         }
     }
 
@@ -49,6 +54,7 @@ impl Receipt {
         Self {
             event_id: EventId::random(),
             durable: Some(Durable::Local),
+            place: None,
         }
     }
 
@@ -58,9 +64,23 @@ impl Receipt {
         self.event_id
     }
 
+    /// Where its message stands in the ingest topic; `None` when it is not there, or librdkafka does not say.
+    #[must_use]
+    pub fn place(&self) -> Option<LogPlace> {
+        self.place
+    }
+
     /// What made it durable; `None` when this process did not.
     #[must_use]
     pub fn durable(&self) -> Option<Durable> {
         self.durable
     }
+}
+
+/// Where a confirmed message stands; `None` when librdkafka found it written by an earlier try of its own.
+pub(super) fn place_of(delivered: Delivered) -> Option<LogPlace> {
+    (delivered.offset() >= 0).then(|| LogPlace {
+        partition: delivered.partition(),
+        offset: delivered.offset(),
+    })
 }

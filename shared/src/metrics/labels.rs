@@ -93,6 +93,8 @@ label_values! {
         Status = "status",
         /// Reading the ledger.
         Ledger = "ledger",
+        /// Finding out which outcomes are not told, and noting that they are.
+        Untold = "untold",
         /// Counting the tries at an event.
         Attempt = "attempt",
         /// Reading or making a project's key.

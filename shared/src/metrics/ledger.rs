@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
@@ -43,7 +44,7 @@ impl Collector for LedgerGauges {
             ("failed", ledger.failed()),
             ("in_flight", ledger.in_flight()),
         ];
-        let help = "Events by what became of them, over the life of the state store; accepted is the sum of the others";
+        let help = "Events by what became of them, over the life of the state store; accepted is the sum of the others or something is lost";
         let mut family =
             encoder.encode_descriptor("ledger_events", help, None, MetricType::Gauge)?;
         for (state, count) in states {
@@ -57,6 +58,13 @@ impl Collector for LedgerGauges {
             let labels = [("reason", reason.as_str())];
             ConstGauge::new(count.cast_signed()).encode(family.encode_family(&labels)?)?;
         }
+        let help =
+            "Age of the event in flight that was accepted first; 0 when nothing is in flight";
+        let oldest = ledger.open.and_then(|open| open.oldest);
+        let age = oldest.map_or(0.0, |at| Timestamp::now().duration_since(at).as_secs_f64());
+        let family =
+            encoder.encode_descriptor("oldest_in_flight_seconds", help, None, MetricType::Gauge)?;
+        ConstGauge::new(age.max(0.0)).encode(family)?;
         let help = "Time since the ledger was read from the state store";
         let age = ConstGauge::new(read_at.elapsed().as_secs_f64());
         let family =

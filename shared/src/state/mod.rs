@@ -5,6 +5,7 @@
 
 mod keys;
 mod notes;
+mod open_events;
 mod outcomes;
 mod quotas;
 mod redis;
@@ -16,6 +17,7 @@ mod watch;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 pub use self::keys::{KeyPut, KeyRecord};
+pub use self::open_events::{LogPart, LogPlace, OpenEvents, UntoldEvent};
 pub use self::outcomes::{OutcomePage, OutcomesAfter};
 pub use self::quotas::QuotaVerdict;
 pub use self::repeats::{Claim, Claimed, DurableElsewhere, RememberedUpload};
@@ -69,6 +72,8 @@ pub struct AcceptedNote {
     pub project_id: ProjectId,
     /// When the relay had it.
     pub received_at: Timestamp,
+    /// Where its message stands in the ingest topic; `None` while that is not known.
+    pub place: Option<LogPlace>,
     /// By what its repeats are known, made good with this note; `None` when they are not to be.
     pub claim: Option<Claim>,
 }
@@ -186,6 +191,7 @@ impl State {
             store: state.0.store.clone(),
             metrics,
             readiness,
+            indexed_to: AtomicU64::new(0),
         };
         watch.look().await;
         tasks.spawn(async move { stop.run_until_cancelled(watch.run()).await });

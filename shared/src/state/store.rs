@@ -9,8 +9,8 @@ use super::keys::PutMode;
 use super::redis::Redis;
 use super::sqlite::Sqlite;
 use super::{
-    AcceptedNote, AttemptId, Claim, Claimed, EventStatus, Finished, KeyPut, KeyRecord, OutcomePage,
-    OutcomesAfter, QuotaVerdict, RememberedUpload, StateError,
+    AcceptedNote, AttemptId, Claim, Claimed, EventStatus, Finished, KeyPut, KeyRecord, LogPart,
+    LogPlace, OutcomePage, OutcomesAfter, QuotaVerdict, RememberedUpload, StateError,
 };
 use crate::id::{EventId, ProjectId, PublicKey};
 use crate::ledger::Ledger;
@@ -67,6 +67,36 @@ impl Store {
 
     pub(super) async fn ledger(&self) -> Result<Ledger, StateError> {
         on_store!(self, ledger())
+    }
+
+    /// As [`super::State::untold`], without the statuses.
+    pub(super) async fn untold(
+        &self,
+        parts: Vec<LogPart>,
+    ) -> Result<Vec<(EventId, LogPlace)>, StateError> {
+        on_store!(self, untold(parts))
+    }
+
+    pub(super) async fn is_untold(
+        &self,
+        event: EventId,
+        partition: i32,
+    ) -> Result<bool, StateError> {
+        on_store!(self, is_untold(event, partition))
+    }
+
+    /// As [`super::State::note_told`]. At most [`crate::limits::STATE_BATCH_RECORDS_MAX`].
+    pub(super) async fn note_told(&self, events: Vec<(EventId, i32)>) -> Result<(), StateError> {
+        on_store!(self, note_told(events))
+    }
+
+    /// Brings events that an earlier version accepted into the index of those in flight, from `cursor` on; where to go on,
+    /// `None` when all are in it. SQLite does that when it is opened.
+    pub(super) async fn index_open(&self, cursor: u64) -> Result<Option<u64>, StateError> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Redis(store) => store.index_open(cursor).await,
+        }
     }
 
     pub(super) async fn begin_attempt(

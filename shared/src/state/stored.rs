@@ -102,6 +102,14 @@ pub(super) fn status(value: &str) -> Result<(ProjectId, EventStatus), StateError
     Ok((value.project_id, EventStatus::Accepted { received_at }))
 }
 
+/// When an accepted event that is not finished was accepted; `None` for a finished one.
+pub(super) fn accepted_at(value: &str) -> Result<Option<Timestamp>, StateError> {
+    match status(value)? {
+        (_, EventStatus::Accepted { received_at }) => Ok(Some(received_at)),
+        (_, EventStatus::Finished(_) | EventStatus::Deleted { .. }) => Ok(None),
+    }
+}
+
 /// The value of an operator's key.
 pub(super) fn key_value(record: &KeyRecord) -> String {
     // INVARIANT: a key is texts and numbers under text keys, which always make JSON.
@@ -169,6 +177,7 @@ mod tests {
             event_id: EventId::random(),
             project_id: ProjectId::new(u64::MAX).expect("not zero"),
             received_at: Timestamp::now(),
+            place: None,
             claim: None,
         };
         let received_at = note.received_at;

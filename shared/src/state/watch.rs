@@ -1,5 +1,6 @@
 //! Keeps the ledger's gauges and the store's readiness up to date, and has old statuses forgotten.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,6 +16,8 @@ pub(super) struct Watch {
     pub(super) store: Store,
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
+    /// How far events of earlier versions are in the index of those in flight.
+    pub(super) indexed_to: AtomicU64,
 }
 
 impl Watch {
@@ -36,6 +39,9 @@ impl Watch {
             Ok(ledger) => {
                 self.metrics.ledger.set(ledger);
                 self.readiness.set(Part::State, PartState::Ready);
+                if ledger.open.is_none() {
+                    self.index_open().await;
+                }
             }
             Err(error) => {
                 self.metrics.count_state_error(StateOperation::Ledger);
@@ -43,6 +49,18 @@ impl Watch {
                 self.readiness.set(Part::State, state);
             }
         }
+    }
+
+    /// One step of the way, or the first one again after a failure: another role may have gone further.
+    async fn index_open(&self) {
+        let cursor = self.indexed_to.load(Ordering::Relaxed);
+        let next = self.store.index_open(cursor).await;
+        if let Err(error) = &next {
+            self.metrics.count_state_error(StateOperation::Ledger);
+            tracing::warn!(%error, "events in flight are not all indexed yet");
+        }
+        let next = next.ok().flatten().unwrap_or_default();
+        self.indexed_to.store(next, Ordering::Relaxed);
     }
 
     async fn prune(&self) {

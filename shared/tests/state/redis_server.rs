@@ -32,6 +32,13 @@ pub(crate) fn seconds_left(database: u8, key: &str) -> i64 {
         .expect("a number")
 }
 
+/// Has the shared server forget a key.
+pub(crate) fn remove(database: u8, key: &str) {
+    let asked = format!("SELECT {database}\r\nDEL {key}\r\nQUIT\r\n");
+    let answer = command(&address(), &asked).expect("an answer");
+    assert!(answer.starts_with("+OK\r\n:1\r\n"), "{answer:?}");
+}
+
 fn address() -> String {
     let address = std::env::var(VARIABLE).unwrap_or_else(|_| {
         panic!("{VARIABLE} is not set: run the tests with tests/run, which starts Redis")

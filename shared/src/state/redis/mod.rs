@@ -4,6 +4,7 @@ mod claimer;
 mod deleted;
 mod keys;
 mod link;
+mod open_events;
 mod outcomes;
 mod recent;
 mod repeats;
@@ -19,10 +20,9 @@ use self::claimer::Claimer;
 use self::link::Link;
 use self::recent::{Record, Recorder};
 use self::repeats::Scripts;
-use super::{AcceptedNote, AttemptId, EventStatus, Finished, StateError, stored};
+use super::{AcceptedNote, AttemptId, EventStatus, Finished, LogPlace, StateError, stored};
 use crate::config::Secret;
 use crate::id::{EventId, ProjectId, PublicKey};
-use crate::ledger::Ledger;
 use crate::limits;
 use crate::outcome::Outcome;
 
@@ -67,6 +67,8 @@ impl Redis {
             event: note.event_id,
             value: stored::accepted(note),
             count: String::new(),
+            accepted_at: note.received_at,
+            place: note.place,
         });
         self.record(records).await?;
         self.keep(&notes).await
@@ -77,6 +79,8 @@ impl Redis {
             event: outcome.event_id,
             value: stored::finished(outcome),
             count: stored::count_name(&outcome.verdict),
+            accepted_at: outcome.received_at,
+            place: LogPlace::of(outcome),
         });
         let known = self.record(records).await?;
         let finished = known.iter().map(|known| match known.as_str() {
@@ -99,13 +103,6 @@ impl Redis {
         let values: Vec<Option<String>> = self.link.judge(values)?;
         let status = |value: &Option<String>| value.as_deref().map(stored::status).transpose();
         values.iter().map(status).collect()
-    }
-
-    pub(super) async fn ledger(&self) -> Result<Ledger, StateError> {
-        let mut connection = self.link.connection()?;
-        let counts = Cmd::hgetall(LEDGER).query_async(&mut connection).await;
-        let counts: Vec<(String, u64)> = self.link.judge(counts)?;
-        stored::ledger(counts)
     }
 
     /// A set of attempts rather than their number: a try whose answer was lost is not counted twice.

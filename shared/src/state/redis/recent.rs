@@ -8,12 +8,15 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use jiff::Timestamp;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
 
+use super::open_events::{OPEN, untold_key};
 use super::{LEDGER, attempts_key, event_key, kept_seconds};
 use crate::id::EventId;
 use crate::limits;
+use crate::state::LogPlace;
 
 /// One line of the script's work.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub(super) struct Record {
     pub(super) event: EventId,
     pub(super) value: String,
     pub(super) count: String,
+    pub(super) accepted_at: Timestamp,
+    pub(super) place: Option<LogPlace>,
 }
 
 /// Runs the script that changes statuses and ledger, and remembers with what.
@@ -80,12 +85,19 @@ impl Recorder {
         records: &[Record],
     ) -> RedisResult<Vec<String>> {
         let mut script = self.script.key(LEDGER);
-        script.arg(kept_seconds());
+        script.key(OPEN).arg(kept_seconds());
         for record in records {
             script
                 .key(event_key(record.event))
-                .key(attempts_key(record.event));
-            script.arg(&record.value).arg(&record.count);
+                .key(attempts_key(record.event))
+                .key(untold_key(record.place.map(|place| place.partition)));
+            let offset = record.place.map(|place| place.offset.to_string());
+            script
+                .arg(&record.value)
+                .arg(&record.count)
+                .arg(record.event.simple())
+                .arg(record.accepted_at.as_millisecond())
+                .arg(offset.unwrap_or_default());
         }
         script.invoke_async(connection).await
     }

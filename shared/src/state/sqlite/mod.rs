@@ -2,6 +2,7 @@
 
 mod deleted;
 mod keys;
+mod open_events;
 mod outcomes;
 mod repeats;
 
@@ -20,7 +21,7 @@ use crate::outcome::Outcome;
 
 const SCHEMA_VERSION: i64 = SCHEMAS.len() as i64;
 /// What each version added to the one before.
-const SCHEMAS: [&str; 2] = ["
+const SCHEMAS: [&str; 3] = ["
     CREATE TABLE events (event_id BLOB PRIMARY KEY, status TEXT NOT NULL, finished_at INTEGER) STRICT, WITHOUT ROWID;
     CREATE INDEX events_by_finished_at ON events (finished_at) WHERE finished_at IS NOT NULL;
     CREATE TABLE attempts (event_id BLOB PRIMARY KEY, attempts INTEGER NOT NULL, begun_at INTEGER NOT NULL)
@@ -40,7 +41,7 @@ const SCHEMAS: [&str; 2] = ["
         STRICT, WITHOUT ROWID;
     CREATE INDEX chosen_ids_by_chosen_at ON chosen_ids (chosen_at);
     PRAGMA user_version = 2;
-"];
+", open_events::SCHEMA];
 
 /// A handle on the thread.
 #[derive(Clone, Debug)]
@@ -126,9 +127,11 @@ impl Sqlite {
             let counts = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let counts: Vec<(String, i64)> = counts.collect::<Result<_, _>>()?;
             let counts = counts.into_iter();
-            Ok(stored::ledger(
-                counts.map(|(name, events)| (name, events.cast_unsigned())),
-            )?)
+            let counts = counts.map(|(name, events)| (name, events.cast_unsigned()));
+            Ok(Ledger {
+                open: Some(open_events::open_events(connection)?),
+                ..stored::ledger(counts)?
+            })
         })
         .await
     }
@@ -251,6 +254,9 @@ fn connect(path: &Path) -> Result<Connection, StateError> {
         for added in missing {
             schema.execute_batch(added)?;
         }
+        if version < SCHEMA_VERSION {
+            schema.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
         schema.commit()?;
         Ok((connection, version))
     };
@@ -328,10 +334,11 @@ fn transact(
 fn accept(connection: &Connection, note: &AcceptedNote) -> Result<(), JobError> {
     let insert = "INSERT OR IGNORE INTO events VALUES (?1, ?2, NULL)";
     let mut insert = connection.prepare_cached(insert)?;
-    if insert.execute(params![note.event_id.as_bytes(), stored::accepted(note)])? == 1 {
+    let is_new = insert.execute(params![note.event_id.as_bytes(), stored::accepted(note)])? == 1;
+    if is_new {
         count(connection, stored::ACCEPTED)?;
     }
-    Ok(())
+    open_events::note_accepted(connection, note, is_new)
 }
 
 fn finish(connection: &Connection, outcome: &Outcome) -> Result<Finished, JobError> {
@@ -354,6 +361,7 @@ fn finish(connection: &Connection, outcome: &Outcome) -> Result<Finished, JobErr
     connection
         .prepare_cached("DELETE FROM attempts WHERE event_id = ?1")?
         .execute([event.as_bytes()])?;
+    open_events::note_finished(connection, outcome)?;
     count(connection, &stored::count_name(&outcome.verdict))?;
     Ok(Finished::First)
 }
