@@ -75,7 +75,11 @@ impl Cluster {
         ] {
             readiness.register(part, Need::Required);
         }
-        for part in [Part::TopicSettings, Part::OutputTopicSettings] {
+        for part in [
+            Part::TopicSettings,
+            Part::OutputTopicSettings,
+            Part::OpenTransactions,
+        ] {
             readiness.register(part, Need::Informative);
         }
         let admin = Admin::new(&config.kafka)?;
@@ -202,6 +206,7 @@ impl Cluster {
             retention: self.retention.subscribe(),
             metrics,
             readiness: services.readiness.clone(),
+            state: services.state.clone(),
             identity,
         }))
     }

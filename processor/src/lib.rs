@@ -18,5 +18,6 @@ mod retention;
 mod run;
 pub mod signature;
 mod topics;
+mod untold;
 
 pub use run::{ProcessorError, Source, run};

@@ -76,7 +76,10 @@ impl Pipeline {
         let ids = [assembled.envelope.event_id];
         let known = again("looking up the event", || self.state.finished(&ids)).await;
         let (outcome, report) = match known.into_iter().flatten().next() {
-            Some(outcome) if is_of_this_message(&outcome, partition, assembled.offset) => {
+            Some(outcome)
+                if is_of_this_message(&outcome, partition, assembled.offset)
+                    && self.is_untold(&outcome).await =>
+            {
                 tracing::info!("finished before, and told again");
                 let report = self.stored_report(&outcome).await;
                 (outcome, report)

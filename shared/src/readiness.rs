@@ -26,6 +26,8 @@ pub enum Part {
     Producer,
     /// The consumer has partitions and moves.
     Consumer,
+    /// No other program's transaction holds up the ingest topic.
+    OpenTransactions,
     /// The spool can take an upload.
     Spool,
     /// The state store answers.
@@ -51,6 +53,7 @@ impl Part {
             Self::Limit => "limit",
             Self::Producer => "producer",
             Self::Consumer => "consumer",
+            Self::OpenTransactions => "open_transactions",
             Self::Spool => "spool",
             Self::State => "state",
             Self::Storage => "storage",

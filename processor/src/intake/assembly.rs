@@ -270,6 +270,11 @@ impl Assembly {
         ended
     }
 
+    /// Whether the event's message was read, and its fate is not sealed.
+    pub(super) fn has_event(&self, event_id: EventId) -> bool {
+        self.events.contains_key(&event_id)
+    }
+
     /// How many events are open.
     pub(super) fn open_events(&self) -> usize {
         let alone = |event: &&EventId| !self.events.contains_key(*event);

@@ -14,18 +14,21 @@ use shared::message::{Message, MessageError};
 use shared::metrics::{Metrics, Stage};
 use shared::outcome::LogTruncated;
 use shared::readiness::{Part, PartState, Readiness};
+use shared::state::{State, UntoldEvent};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::assembly::Action;
 use super::held_back::HeldBack;
+use super::lost_events::{self, LostEvents, Untold};
 use super::outbox::{Finished, Outbox};
 use super::partition::{Partition, Patience, Sealed};
 use super::reading_clock::ReadingClock;
 use super::scratch::{ChunkPlace, ChunkStore, Room};
+use super::told::Told;
 use super::watermark::Watermark;
-use super::{Claim, Completion, Delivery};
+use super::{Assembled, Claim, Completion, Delivery};
 use crate::dead_letter::DeadLetters;
 use crate::identity::ProcessorIdentity;
 
@@ -54,6 +57,7 @@ pub(crate) struct KafkaIntake {
     finished: Option<mpsc::Sender<Finished>>,
     finished_told: mpsc::Receiver<Finished>,
     outbox: Outbox,
+    lost: LostEvents,
     dead_letters: DeadLetters,
     outcomes: Arc<str>,
     retention: watch::Receiver<Option<Duration>>,
@@ -83,6 +87,8 @@ pub(crate) struct IntakeParts {
     pub(crate) metrics: Metrics,
     /// Where its state is shown.
     pub(crate) readiness: Readiness,
+    /// What knows which events are not told.
+    pub(crate) state: State,
     /// Who we are to the group.
     pub(crate) identity: ProcessorIdentity,
 }
@@ -104,8 +110,10 @@ impl KafkaIntake {
             outbox: Outbox::new(
                 Arc::clone(&consumer),
                 parts.producer,
+                Told::start(parts.state.clone()),
                 parts.readiness.clone(),
             ),
+            lost: LostEvents::new(parts.state),
             consumer,
             events,
             partitions: HashMap::new(),
@@ -139,6 +147,7 @@ impl KafkaIntake {
             Ok(()) => self.finish().await,
             Err(IntakeLost) => self.outbox.halt().await,
         }
+        self.outbox.finish_telling().await;
         drop(self.events);
         let consumer = (self.consumer, self.outbox);
         let left = tokio::task::spawn_blocking(move || drop(consumer));
@@ -175,6 +184,7 @@ impl KafkaIntake {
                     self.outbox.begin(&mut self.partitions);
                 }
                 Some(finished) = self.finished_told.recv() => self.take_finished(finished),
+                found = self.lost.found() => self.end_lost(found),
                 _ = tick.tick() => {
                     self.take_time();
                     if !self.consumer.is_polling() {
@@ -300,6 +310,9 @@ impl KafkaIntake {
             already_finished: Watermark::resumed(first, first, &metadata).finished_below(end),
             noticed_at: Timestamp::now(),
         };
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.note_gone(first..end);
+        }
         self.metrics.log_truncated_offsets.inc_by(gone.offsets);
         self.metrics.log_truncations.inc();
         tracing::error!(
@@ -358,18 +371,7 @@ impl KafkaIntake {
                 let Some(finished) = self.finished.clone() else {
                     return;
                 };
-                let (event_id, offset) = (assembled.envelope.event_id, assembled.offset);
-                let claim = Claim::Kafka {
-                    finished,
-                    partition: number,
-                    sealed: Sealed::Event { event_id, offset },
-                };
-                self.assembled.push_back(Delivery {
-                    assembled: *assembled,
-                    partition: Some(number),
-                    completion: Completion::new(claim),
-                    waiting: self.metrics.enter(Stage::Wait),
-                });
+                self.hand_over_soon(number, *assembled, finished);
             }
             Action::Abandon {
                 event_id, chunks, ..
@@ -379,6 +381,64 @@ impl KafkaIntake {
                 self.metrics.abandoned_chunks.inc_by(chunks);
             }
         }
+    }
+
+    fn hand_over_soon(
+        &mut self,
+        number: i32,
+        assembled: Assembled,
+        finished: mpsc::Sender<Finished>,
+    ) {
+        let (event_id, offset) = (assembled.envelope.event_id, assembled.offset);
+        let claim = Claim::Kafka {
+            finished,
+            partition: number,
+            sealed: Sealed::Event { event_id, offset },
+        };
+        self.assembled.push_back(Delivery {
+            assembled,
+            partition: Some(number),
+            completion: Completion::new(claim),
+            waiting: self.metrics.enter(Stage::Wait),
+        });
+    }
+
+    /// Brings to their end events whose messages are gone, as many as there is room for; the others are found again.
+    fn end_lost(&mut self, found: Vec<UntoldEvent>) {
+        let mut told = Vec::new();
+        for untold in found {
+            let number = untold.place.partition;
+            let log = self.consumer.log_span(number);
+            let (Some(finished), Some(partition), Some(span)) =
+                (self.finished.clone(), self.partitions.get_mut(&number), log)
+            else {
+                continue;
+            };
+            match partition.judge(&untold, span.start) {
+                Untold::Expected => {}
+                Untold::Told => told.push((untold.event_id, number)),
+                Untold::Lost if self.assembled.len() < ASSEMBLED_MAX => {
+                    let topic = &self.dead_letters.origin_topic;
+                    if let Some(lost) = lost_events::assembled(&untold, topic, span.start) {
+                        partition.begin_lost(untold.event_id);
+                        self.hand_over_soon(number, lost, finished);
+                    }
+                }
+                Untold::Lost => break,
+            }
+        }
+        self.outbox.note_told(told);
+    }
+
+    /// Looks for events whose messages are gone.
+    fn look_for_lost(&mut self) {
+        let (partitions, consumer) = (&self.partitions, &self.consumer);
+        self.lost.ask(|| {
+            let parts = partitions.iter().filter_map(|(number, partition)| {
+                partition.should_be_told(consumer.log_span(*number)?.start)
+            });
+            parts.collect()
+        });
     }
 
     /// Keeps a record that cannot be taken; its offset is held until it is with the dead letters.
@@ -409,6 +469,7 @@ impl KafkaIntake {
         let is_stuck = self.assembled.len() >= ASSEMBLED_MAX && self.next_assembled().is_none();
         let mut actions = Vec::new();
         let mut open_events = 0;
+        let mut complaints = Vec::new();
         for (number, partition) in &mut self.partitions {
             let read_for = match self.held_back.holds(*number) {
                 true => Duration::ZERO,
@@ -419,11 +480,20 @@ impl KafkaIntake {
             let log = self.consumer.log_span(*number);
             let now = (self.clock.running_for(), wall_ms);
             open_events += partition.show(now, log, retention);
+            complaints.extend(partition.complaint(&self.dead_letters.origin_topic, log));
         }
+        self.readiness.set(
+            Part::OpenTransactions,
+            match complaints.is_empty() {
+                true => PartState::Ready,
+                false => PartState::not_ready(complaints.join("\n")),
+            },
+        );
         for (number, action) in actions {
             self.act(number, action);
         }
         self.make_room();
+        self.look_for_lost();
         self.metrics.open_events.set(open_events as i64);
         self.outbox.begin(&mut self.partitions);
     }

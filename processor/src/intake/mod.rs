@@ -6,11 +6,14 @@ mod headroom;
 mod held_back;
 mod kafka;
 mod local;
+mod lost_events;
+mod open_transaction;
 mod outbox;
 mod partition;
 mod reading_clock;
 mod received_at;
 mod scratch;
+mod told;
 mod watermark;
 
 use std::sync::Arc;

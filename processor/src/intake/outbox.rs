@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::backoff::Backoff;
+use shared::id::EventId;
 use shared::kafka::{
     CommitError, CommitPosition, Doubt, OutputRecord, RecordConsumer, TransactionalProducer,
 };
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::partition::{Partition, Sealed};
+use super::told::Told;
 
 /// First and longest wait before a transaction is tried again.
 const RETRY_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -36,6 +38,14 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
+    /// The event that it is the end of, with its partition.
+    fn event(&self) -> Option<(EventId, i32)> {
+        match self.sealed {
+            Sealed::Event { event_id, .. } => Some((event_id, self.partition)),
+            Sealed::DeadLetter { .. } | Sealed::Truncated { .. } => None,
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.records.iter().map(|record| record.bytes()).sum()
     }
@@ -61,6 +71,7 @@ pub(super) struct Outbox {
     backoff: Backoff,
     /// A failed transaction is not tried again before.
     not_before: Instant,
+    told: Told,
     readiness: Readiness,
 }
 
@@ -81,6 +92,7 @@ impl Outbox {
     pub(super) fn new(
         consumer: Arc<RecordConsumer>,
         producer: TransactionalProducer,
+        told: Told,
         readiness: Readiness,
     ) -> Self {
         Self {
@@ -95,6 +107,7 @@ impl Outbox {
             has_outgrown: false,
             backoff: fresh_backoff(),
             not_before: Instant::now(),
+            told,
             readiness,
         }
     }
@@ -227,6 +240,16 @@ impl Outbox {
         }));
     }
 
+    /// Waits a moment until the state has heard what is told.
+    pub(super) async fn finish_telling(&mut self) {
+        self.told.finish().await;
+    }
+
+    /// These were told by another processor, or in an earlier life.
+    pub(super) fn note_told(&self, events: Vec<(EventId, i32)>) {
+        self.told.note(events);
+    }
+
     /// Waits for the running transaction, and begins no other. What has not landed is left to whoever comes next.
     pub(super) async fn halt(&mut self) {
         if self.running.is_some() {
@@ -253,6 +276,8 @@ impl Outbox {
                 if matches!(step, Step::NotLanded) {
                     return;
                 }
+                let told = self.in_hand.iter().filter_map(Finished::event);
+                self.told.note(told.collect());
                 for landed in self
                     .in_hand
                     .drain(..)

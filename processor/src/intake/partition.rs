@@ -1,17 +1,21 @@
 //! One partition: its open events and its watermark, kept in step. Pure but for where chunks are kept.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use shared::id::EventId;
-use shared::kafka::{CommitPosition, InboundRecord};
+use shared::kafka::{CommitPosition, InboundRecord, LogSpan};
 use shared::message::{AttachmentChunk, Message, MessageError};
 use shared::metrics::PartitionGauges;
+use shared::state::{LogPart, UntoldEvent};
 
 use super::assembly::{Action, Assembly, Ended, LogTime, Received, Taken};
 use super::foreign;
 use super::headroom::{Headroom, Standing};
+use super::lost_events::{Gone, Reading, Untold};
+use super::open_transaction::OpenTransaction;
 use super::received_at::ReceivedAt;
 use super::scratch::ChunkStore;
 use super::watermark::{FINISHED_ABOVE_MAX, Watermark};
@@ -30,6 +34,10 @@ pub(super) struct Partition {
     /// The position at which there was nothing more to read.
     end: Option<i64>,
     headroom: Headroom,
+    gone: Gone,
+    open_transaction: OpenTransaction,
+    /// For how long it is open.
+    open_for: Option<Duration>,
     /// The position that was committed last, or is being committed; `None`: none ever was.
     committed: Option<CommitPosition>,
     gauges: PartitionGauges,
@@ -86,6 +94,9 @@ impl Partition {
             now: LogTime::default(),
             end: None,
             headroom: Headroom::default(),
+            gone: Gone::default(),
+            open_transaction: OpenTransaction::default(),
+            open_for: None,
             committed: Some(start),
             gauges,
         }
@@ -247,6 +258,42 @@ impl Partition {
         }
     }
 
+    /// Retention removed these offsets before they were read.
+    pub(super) fn note_gone(&mut self, offsets: Range<i64>) {
+        self.gone.note(offsets);
+    }
+
+    /// The part of the log that is done with or gone, whose events should all be told. `log_start` is the first offset that
+    /// the log still has.
+    pub(super) fn should_be_told(&self, log_start: i64) -> Option<LogPart> {
+        let below = log_start.max(self.watermark.floor());
+        (below > 0).then_some(LogPart {
+            partition: self.number,
+            below,
+        })
+    }
+
+    /// What is to be done about an event that the state calls untold.
+    pub(super) fn judge(&self, untold: &UntoldEvent, log_start: i64) -> Untold {
+        let at = Reading {
+            log_start,
+            position: self.watermark.position(),
+            was_finished: self.watermark.was_finished(untold.place.offset),
+            is_in_hand: self.assembly.has_event(untold.event_id),
+        };
+        self.gone.judge(untold, at)
+    }
+
+    /// The lost event is brought to its end.
+    pub(super) fn begin_lost(&mut self, event_id: EventId) {
+        self.gone.begin(event_id);
+    }
+
+    /// What operators are told of another program's transaction that stays open.
+    pub(super) fn complaint(&self, topic: &str, log: Option<LogSpan>) -> Option<String> {
+        OpenTransaction::complaint((topic, self.number), &log?, self.open_for)
+    }
+
     /// Whether the event whose message stands at `offset` may be begun: not while so much is finished above the watermark
     /// that no more would find room in the commit, except for the one that holds it.
     pub(super) fn may_begin(&self, offset: i64) -> bool {
@@ -272,12 +319,12 @@ impl Partition {
         moved.then_some(position)
     }
 
-    /// Shows where the partition stands; returns how many events are open. `log` is the first offset that its log still has
-    /// and the next one it will have, `retention` how long records are kept, `at` the time on any steady clock.
+    /// Shows where the partition stands; returns how many events are open. `log` is where its log begins and ends,
+    /// `retention` how long records are kept, `at` the time on any steady clock.
     pub(super) fn show(
         &mut self,
         (at, wall_ms): (Duration, i64),
-        log: Option<(i64, i64)>,
+        log: Option<LogSpan>,
         retention: Option<Duration>,
     ) -> usize {
         let (lowest, position) = (
@@ -287,8 +334,11 @@ impl Partition {
         self.gauges.watermark_offset.set(lowest);
         self.gauges.position_offset.set(position);
         self.gauges.span_records.set(position - lowest);
-        if let Some((_, end)) = log {
-            self.gauges.lag_records.set((end - lowest).max(0));
+        if let Some(log) = &log {
+            let unread = log.unread(position, self.is_at_end());
+            self.gauges.lag_records.set(position - lowest + unread);
+            self.gauges.stable_gap_records.set(log.unstable());
+            self.open_for = self.open_transaction.take(at, log);
         }
         let behind_ms = match self.now.written_ms {
             // Nothing was read yet.
@@ -297,12 +347,13 @@ impl Partition {
         };
         let standing = Standing {
             at,
-            age: if self.is_at_end() {
-                Duration::ZERO
-            } else {
-                Duration::from_millis(behind_ms)
+            age: match self.open_for {
+                // What stands behind an open transaction is at least as old as we know of it.
+                Some(open_for) => open_for.max(Duration::from_millis(1)),
+                None if self.is_at_end() => Duration::ZERO,
+                None => Duration::from_millis(behind_ms),
             },
-            above_start: position - log.map_or(0, |(start, _)| start),
+            above_start: position - log.map_or(0, |log| log.start),
         };
         let headroom = self.headroom.take(standing, retention);
         let seconds = headroom.map_or(f64::INFINITY, |headroom| headroom.as_secs_f64());

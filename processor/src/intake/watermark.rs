@@ -43,6 +43,11 @@ impl Watermark {
         }
     }
 
+    /// Below this everything was done with when the partition was taken over.
+    pub(super) fn floor(&self) -> i64 {
+        self.floor
+    }
+
     /// Notes that `offset` was read. Whether it is the first time.
     pub(super) fn read(&mut self, offset: i64) -> bool {
         let first_time = offset >= self.position;

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::error::KafkaError;
 use super::group::Group;
+use super::log_span::LogSpan;
 use super::mark::TransactionMark;
 use super::poller::Poller;
 use super::settings;
@@ -261,9 +262,9 @@ impl RecordConsumer {
         Ok(())
     }
 
-    /// The first offset that the log still has and the next one it will have, by the last word of the brokers.
+    /// Where a partition's log begins and ends, by the last word of the brokers.
     #[must_use]
-    pub fn log_span(&self, partition: i32) -> Option<(i64, i64)> {
+    pub fn log_span(&self, partition: i32) -> Option<LogSpan> {
         self.client.context().log_span(partition)
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::consumer::{AssignmentChange, CommitPosition, Truncated};
 use super::error_log::ErrorLog;
+use super::log_span::LogSpan;
 use super::mark;
 use crate::metrics::Metrics;
 
@@ -35,8 +36,8 @@ pub(super) struct Group {
     assignments: Mutex<Assignments>,
     /// Partitions that are ours and not to be read now.
     held_back: Mutex<BTreeSet<i32>>,
-    /// The first offset of each partition's log, and the next one it will have.
-    log_spans: Mutex<HashMap<i32, (i64, i64)>>,
+    /// Where each partition's log begins and ends.
+    log_spans: Mutex<HashMap<i32, LogSpan>>,
     /// Where each partition was begun: that is its position until something of it was read.
     begun_at: Mutex<HashMap<i32, i64>>,
     stop: Arc<AtomicBool>,
@@ -106,13 +107,8 @@ impl ClientContext for Group {
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
-        for partition in topic
-            .partitions
-            .values()
-            .filter(|partition| partition.fetch_state == "active")
-        {
-            if partition.lo_offset >= 0 && partition.hi_offset >= 0 {
-                let span = (partition.lo_offset, partition.hi_offset);
+        for partition in topic.partitions.values() {
+            if let Some(span) = LogSpan::of(partition) {
                 locked(&self.log_spans).insert(partition.partition, span);
             }
         }
@@ -323,8 +319,8 @@ impl Group {
         client.resume(&list)
     }
 
-    /// The first offset that a partition's log still has, and the next one it will have.
-    pub(super) fn log_span(&self, partition: i32) -> Option<(i64, i64)> {
+    /// Where a partition's log begins and ends.
+    pub(super) fn log_span(&self, partition: i32) -> Option<LogSpan> {
         locked(&self.log_spans).get(&partition).copied()
     }
 

@@ -5,6 +5,7 @@ mod consumer;
 mod error;
 mod error_log;
 mod group;
+mod log_span;
 mod mark;
 mod oldest;
 mod partition;
@@ -23,6 +24,7 @@ pub use consumer::{
     IntakeEvent, QueueRoom, RecordConsumer, Truncated,
 };
 pub use error::{KafkaError, RefusedRecord};
+pub use log_span::LogSpan;
 pub use partition::{PartitionCount, partition_of};
 pub use producer::{Delivered, PendingDelivery, ProducerBounds, Record, RecordProducer, Room};
 pub use producer_watch::ProducerHealth;

@@ -136,7 +136,7 @@ metric_set! {
     records_first_seen: Counter = Counter::default();
     "Bytes that the consumer received from Kafka, protocol included"
     consumer_received_bytes: Counter = Counter::default();
-    "Records between the committed offset and the log's end"
+    "Records between the committed offset and the log's end, its high watermark; ends of transactions behind the last record do not count"
     partition_lag_records: Family<PartitionLabels, Gauge> = Family::default();
     "The lowest offset of any event that is not finished"
     partition_watermark_offset: Family<PartitionLabels, Gauge> = Family::default();
@@ -146,6 +146,8 @@ metric_set! {
     partition_span_records: Family<PartitionLabels, Gauge> = Family::default();
     "How long until retention reaches what is not read, at the pace of the last five minutes; infinite when it will not"
     partition_headroom_seconds: Family<PartitionLabels, SecondsGauge> = Family::default();
+    "Offsets behind the first record of a transaction that is open: they are not read until it ends"
+    partition_stable_gap_records: Family<PartitionLabels, Gauge> = Family::default();
     "Events begun and not finished"
     open_events: Gauge = Gauge::default();
     "Bytes of chunks in memory whose events are not finished, bounded by processor.memory"
@@ -393,6 +395,9 @@ impl MetricSet {
             position_offset: self.partition_position_offset.get_or_create_owned(&labels),
             span_records: self.partition_span_records.get_or_create_owned(&labels),
             headroom_seconds: self.partition_headroom_seconds.get_or_create_owned(&labels),
+            stable_gap_records: self
+                .partition_stable_gap_records
+                .get_or_create_owned(&labels),
         }
     }
 
@@ -404,6 +409,7 @@ impl MetricSet {
         self.partition_position_offset.remove(&labels);
         self.partition_span_records.remove(&labels);
         self.partition_headroom_seconds.remove(&labels);
+        self.partition_stable_gap_records.remove(&labels);
     }
 }
 
@@ -420,6 +426,8 @@ pub struct PartitionGauges {
     pub span_records: Gauge,
     /// Until retention reaches what is not read.
     pub headroom_seconds: SecondsGauge,
+    /// Offsets behind the first record of an open transaction.
+    pub stable_gap_records: Gauge,
 }
 
 /// Holds a gauge up by an amount for as long as it lives.
