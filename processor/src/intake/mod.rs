@@ -2,12 +2,10 @@
 
 mod assembly;
 mod foreign;
-mod headroom;
 mod held_back;
 mod kafka;
 mod local;
 mod lost_events;
-mod open_transaction;
 mod outbox;
 mod partition;
 mod reading_clock;

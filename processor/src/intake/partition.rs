@@ -6,16 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use shared::id::EventId;
-use shared::kafka::{CommitPosition, InboundRecord, LogSpan};
+use shared::kafka::{CommitPosition, Headroom, InboundRecord, LogSpan, OpenTransaction, Standing};
 use shared::message::{AttachmentChunk, Message, MessageError};
 use shared::metrics::PartitionGauges;
 use shared::state::{LogPart, UntoldEvent};
 
 use super::assembly::{Action, Assembly, Ended, LogTime, Received, Taken};
 use super::foreign;
-use super::headroom::{Headroom, Standing};
 use super::lost_events::{Gone, Reading, Untold};
-use super::open_transaction::OpenTransaction;
 use super::received_at::ReceivedAt;
 use super::scratch::ChunkStore;
 use super::watermark::{FINISHED_ABOVE_MAX, Watermark};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shared::config::{Config, KafkaConfig};
 use shared::envelope::Envelope;
 use shared::id::EventId;
-use shared::kafka::{Admin, Expectations, KafkaError, PartitionCount, RecordProducer};
+use shared::kafka::{Admin, Expectations, GroupLog, KafkaError, PartitionCount, RecordProducer};
 use shared::metrics::Metrics;
 use shared::readiness::{Need, Part};
 use shared::services::Services;
@@ -20,6 +20,7 @@ use super::breaker::{Breaker, BreakerWatch};
 use super::courier::{Courier, Share};
 use super::drain::Drain;
 use super::gate::Gate;
+use super::group_watch::GroupWatch;
 use super::limit::{LimitFollower, LimitReader, producer_bounds};
 use super::placement::Placement;
 use super::supervisor::Supervisor;
@@ -73,6 +74,7 @@ impl KafkaQueue {
             Arc::clone(&placement),
             partitions.clone(),
         );
+        let retention = reader.retention();
         let inflight_bytes = (config.relay.max_inflight_bytes.get() / 2) as usize;
         let (producer, limit) =
             first_contact(&config.kafka, &reader, inflight_bytes, metrics).await?;
@@ -106,6 +108,8 @@ impl KafkaQueue {
             metrics: metrics.clone(),
         };
         tasks.spawn(drain.run(stop.clone()));
+        let group = GroupWatch::new(GroupLog::open(&config.kafka)?, retention, metrics.clone());
+        tasks.spawn(group.run(stop.clone()));
         Ok(Self {
             courier,
             breaker: breaker_watch,

@@ -85,6 +85,8 @@ pub(super) struct LimitReader {
     partitions: PartitionCount,
     /// The topic has another number of partitions than the producer was made for.
     repartitioned: AtomicBool,
+    /// How long the topic keeps records.
+    retention: watch::Sender<Option<Duration>>,
     answered: Arc<LastAnswer>,
 }
 
@@ -105,8 +107,14 @@ impl LimitReader {
             placement,
             partitions,
             repartitioned: AtomicBool::new(false),
+            retention: watch::Sender::new(None),
             answered: Arc::default(),
         }
+    }
+
+    /// How long the topic keeps records, followed as its limit is.
+    pub(super) fn retention(&self) -> watch::Receiver<Option<Duration>> {
+        self.retention.subscribe()
     }
 
     /// The broker gives no answer.
@@ -155,6 +163,7 @@ impl LimitReader {
 
     fn take(&self, described: &TopicDescription) -> Option<TopicLimit> {
         self.answered.is_now();
+        self.retention.send_replace(described.retention);
         for part in [Part::Broker, Part::Topic] {
             self.readiness.set(part, PartState::Ready);
         }

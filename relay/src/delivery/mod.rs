@@ -8,6 +8,7 @@ mod breaker;
 mod courier;
 mod drain;
 mod gate;
+mod group_watch;
 mod kafka;
 mod limit;
 mod placement;

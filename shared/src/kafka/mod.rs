@@ -5,9 +5,12 @@ mod consumer;
 mod error;
 mod error_log;
 mod group;
+mod group_log;
+mod headroom;
 mod log_span;
 mod mark;
 mod oldest;
+mod open_transaction;
 mod partition;
 mod poller;
 mod producer;
@@ -24,7 +27,10 @@ pub use consumer::{
     IntakeEvent, QueueRoom, RecordConsumer, Truncated,
 };
 pub use error::{KafkaError, RefusedRecord};
+pub use group_log::{GroupLog, GroupPartition};
+pub use headroom::{Headroom, Standing};
 pub use log_span::LogSpan;
+pub use open_transaction::OpenTransaction;
 pub use partition::{PartitionCount, partition_of};
 pub use producer::{Delivered, PendingDelivery, ProducerBounds, Record, RecordProducer, Room};
 pub use producer_watch::ProducerHealth;

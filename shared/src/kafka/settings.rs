@@ -142,6 +142,23 @@ pub(super) fn reader(config: &KafkaConfig) -> ClientConfig {
     settings
 }
 
+/// A consumer without a place in any group, which looks at the log's ends, the group's positions and single records.
+pub(super) fn observer(config: &KafkaConfig, isolation: &str) -> ClientConfig {
+    let mut settings = client(config, "observer");
+    settings
+        .set("group.id", &config.group)
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true")
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", isolation)
+        .set("queued.min.messages", "1")
+        // One record of each partition is wanted, however large it is.
+        .set("fetch.message.max.bytes", "65536")
+        .set("fetch.wait.max.ms", "50");
+    settings
+}
+
 /// A client for administrative questions.
 pub(super) fn admin(config: &KafkaConfig) -> ClientConfig {
     client(config, "admin")

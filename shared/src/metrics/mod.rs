@@ -401,6 +401,19 @@ impl MetricSet {
         }
     }
 
+    /// The gauges of a partition's log, as a relay sees it.
+    #[must_use]
+    pub fn log_of(&self, partition: i32) -> LogGauges {
+        let labels = PartitionLabels { partition };
+        LogGauges {
+            lag_records: self.partition_lag_records.get_or_create_owned(&labels),
+            headroom_seconds: self.partition_headroom_seconds.get_or_create_owned(&labels),
+            stable_gap_records: self
+                .partition_stable_gap_records
+                .get_or_create_owned(&labels),
+        }
+    }
+
     /// Stops showing a partition that another processor has now.
     pub fn forget_partition(&self, partition: i32) {
         let labels = PartitionLabels { partition };
@@ -411,6 +424,17 @@ impl MetricSet {
         self.partition_headroom_seconds.remove(&labels);
         self.partition_stable_gap_records.remove(&labels);
     }
+}
+
+/// The gauges of one partition's log.
+#[derive(Clone, Debug)]
+pub struct LogGauges {
+    /// Records between the committed offset and the log's end.
+    pub lag_records: Gauge,
+    /// Until retention reaches what is not read.
+    pub headroom_seconds: SecondsGauge,
+    /// Offsets behind the first record of an open transaction.
+    pub stable_gap_records: Gauge,
 }
 
 /// The gauges of one partition.

@@ -10,23 +10,23 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 
 /// Where a partition stands in its log.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Standing {
+pub struct Standing {
     /// Time on any steady clock.
-    pub(super) at: Duration,
+    pub at: Duration,
     /// How long ago the next record to be read was written; zero when all are read.
-    pub(super) age: Duration,
+    pub age: Duration,
     /// Records between the log's start and the next one to be read.
-    pub(super) above_start: i64,
+    pub above_start: i64,
 }
 
 /// Standings of the last minutes.
 #[derive(Debug, Default)]
-pub(super) struct Headroom(VecDeque<Standing>);
+pub struct Headroom(VecDeque<Standing>);
 
 impl Headroom {
     /// Takes a standing in, and says how long until the log's start reaches the next record to be read; `None`: at this
     /// pace never. `retention` is the topic's `retention.ms`.
-    pub(super) fn take(&mut self, now: Standing, retention: Option<Duration>) -> Option<Duration> {
+    pub fn take(&mut self, now: Standing, retention: Option<Duration>) -> Option<Duration> {
         let pace = self.since(now);
         self.keep(now);
         if now.age.is_zero() {

@@ -3,18 +3,18 @@
 
 use std::time::Duration;
 
-use shared::kafka::LogSpan;
+use super::log_span::LogSpan;
 
 /// A transaction may be open for so long before it is named.
 const OPEN_MAX: Duration = Duration::from_secs(45);
 
 /// Since when a partition's last stable offset stands below its end.
 #[derive(Debug, Default)]
-pub(super) struct OpenTransaction(Option<(i64, Duration)>);
+pub struct OpenTransaction(Option<(i64, Duration)>);
 
 impl OpenTransaction {
     /// Takes a look, at a time on any steady clock; for how long the same transaction is open.
-    pub(super) fn take(&mut self, at: Duration, span: &LogSpan) -> Option<Duration> {
+    pub fn take(&mut self, at: Duration, span: &LogSpan) -> Option<Duration> {
         if span.unstable() == 0 {
             self.0 = None;
             return None;
@@ -29,7 +29,8 @@ impl OpenTransaction {
     }
 
     /// What operators are told of a transaction that is open for too long.
-    pub(super) fn complaint(
+    #[must_use]
+    pub fn complaint(
         (topic, partition): (&str, i32),
         span: &LogSpan,
         open_for: Option<Duration>,
