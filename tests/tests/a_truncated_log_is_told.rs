@@ -4,12 +4,15 @@
 use std::time::{Duration, Instant};
 
 use harness::kafka::{self, Isolation};
+use harness::metrics::Ledger;
 use harness::stack::{Plan, Stack};
 use harness::{dumps, wait};
 use serde_json::Value;
 
 /// How soon it is told.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How soon events that went with the log have their fate.
+const LOST_DEADLINE: Duration = Duration::from_secs(30);
 
 #[test]
 fn while_the_processor_was_away() {
@@ -26,7 +29,7 @@ fn while_the_processor_was_away() {
     let after = stack.upload(&dumps::unique());
     stack.report(&after);
     for id in &lost {
-        assert_eq!(stack.event(id).json()["status"], "accepted");
+        is_ended(&stack, id);
     }
     // Once, also after another start.
     stack.processor().stop();
@@ -34,6 +37,8 @@ fn while_the_processor_was_away() {
     let after = stack.upload(&dumps::unique());
     stack.report(&after);
     is_told(&stack, next, end);
+    told_once(&stack, &lost);
+    Ledger::settles(&stack.admins(), 3, 3, DEADLINE);
     stack.stop();
 }
 
@@ -44,9 +49,7 @@ fn under_a_processor_that_stood_still() {
     stack.report(&before);
     let next = settled_end(&stack);
     stack.processor().running().freeze();
-    for _ in 0..3 {
-        stack.upload(&dumps::unique());
-    }
+    let under_way: Vec<String> = (0..3).map(|_| stack.upload(&dumps::unique())).collect();
     let end = end(&stack);
     kafka::delete_records(stack.broker(), &stack.topics().attachments, 0, end);
     let after = stack.upload(&dumps::unique());
@@ -56,6 +59,11 @@ fn under_a_processor_that_stood_still() {
     let first = gaps(&stack)[0]["offset"].as_i64().expect("an offset");
     assert!((next..end).contains(&first), "{first}");
     is_told(&stack, first, end);
+    let fates: Vec<String> = under_way.iter().map(|id| fate(&stack, id)).collect();
+    let failed = fates.iter().filter(|fate| *fate == "failed").count() as u64;
+    assert!(failed > 0, "{fates:?}");
+    told_once(&stack, &under_way);
+    Ledger::settles(&stack.admins(), 5 - failed, failed, DEADLINE);
     stack.stop();
 }
 
@@ -92,6 +100,41 @@ fn is_told(stack: &Stack, first: i64, end: i64) {
     );
 }
 
+/// Waits until an event has its fate.
+fn fate(stack: &Stack, id: &str) -> String {
+    wait::until("an event to have its fate", LOST_DEADLINE, || {
+        match stack.event(id).json()["status"].as_str() {
+            Some(fate @ ("processed" | "failed")) => Ok(fate.to_owned()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+}
+
+/// Waits until a lost event has failed, for the reason and with the place of its message.
+fn is_ended(stack: &Stack, id: &str) {
+    let event = stack.fate(id, "failed", LOST_DEADLINE);
+    assert_eq!(event["reason"], "log_truncated");
+    assert_eq!(event["detail"]["topic"], stack.topics().attachments.as_str());
+    assert!(event["detail"]["log_start"].as_i64() > Some(0), "{event}");
+}
+
+/// Insists that the outcomes topic tells of each of these events once.
+fn told_once(stack: &Stack, ids: &[String]) {
+    let outcomes = &stack.topics().outcomes;
+    wait::until("every event to be told", LOST_DEADLINE, || {
+        let records = kafka::read_all(stack.broker(), outcomes, Isolation::Committed);
+        for id in ids {
+            let of_this = records.iter().filter(|record| record.json()["event_id"] == id.as_str());
+            match of_this.count() {
+                1 => {}
+                0 => return Err(format!("{id} is not told")),
+                times => panic!("{id} is told {times} times"),
+            }
+        }
+        Ok(())
+    });
+}
+
 fn gaps(stack: &Stack) -> Vec<Value> {
     let outcomes = kafka::read_all(
         stack.broker(),
@@ -99,7 +142,7 @@ fn gaps(stack: &Stack) -> Vec<Value> {
         Isolation::Committed,
     );
     let told = outcomes.iter().map(kafka::Record::json);
-    told.filter(|told| told["reason"] == "log_truncated")
+    told.filter(|told| told["reason"] == "log_truncated" && told["event_id"].is_null())
         .collect()
 }
 

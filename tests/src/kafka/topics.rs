@@ -138,7 +138,7 @@ pub(super) fn client(broker: &str) -> ClientConfig {
     config
 }
 
-fn admin(broker: &str) -> AdminClient<DefaultClientContext> {
+pub(super) fn admin(broker: &str) -> AdminClient<DefaultClientContext> {
     client(broker)
         .create()
         .unwrap_or_else(|error| panic!("no Kafka client for {broker}: {error}"))
@@ -153,7 +153,7 @@ fn limit_of(resource: &ConfigResource) -> Option<u32> {
         .ok()
 }
 
-fn wait_for<F, T>(future: F) -> Result<T, String>
+pub(super) fn wait_for<F, T>(future: F) -> Result<T, String>
 where
     F: Future<Output = Result<T, rdkafka::error::KafkaError>>,
 {

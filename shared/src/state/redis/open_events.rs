@@ -122,9 +122,8 @@ impl Redis {
         if !keys.is_empty() {
             let found = Cmd::mget(&keys).query_async(&mut connection).await;
             let values: Vec<Option<String>> = self.link.judge(found)?;
-            let mut index = Script::new(include_str!("index_open.lua"))
-                .key(OPEN)
-                .clone();
+            let script = Script::new(include_str!("index_open.lua"));
+            let mut index = script.key(OPEN);
             let mut is_any = false;
             for (key, value) in keys.iter().zip(&values) {
                 let received_at = value.as_deref().map(stored::accepted_at).transpose()?;
