@@ -22,11 +22,11 @@ use shared::size_limit::TopicLimit;
 use shared::storage::{EventFolder, Storage, StorageError, StoragePath, StoredFile};
 use tokio::time::timeout;
 
-use crate::cluster::limit;
 use crate::parser::{Attempts, ParserPool, ParserSettings, ParserUnavailable};
 use crate::pipeline::PARSER_NAME;
 use crate::report::{self, DumpDetails};
 use crate::run::ProcessorError;
+use crate::topics::limit;
 
 /// The header of a report's record that says which revision it is; the first telling of a report has none.
 pub const REVISION_HEADER: &str = "revision";

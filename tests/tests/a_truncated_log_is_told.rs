@@ -114,7 +114,10 @@ fn fate(stack: &Stack, id: &str) -> String {
 fn is_ended(stack: &Stack, id: &str) {
     let event = stack.fate(id, "failed", LOST_DEADLINE);
     assert_eq!(event["reason"], "log_truncated");
-    assert_eq!(event["detail"]["topic"], stack.topics().attachments.as_str());
+    assert_eq!(
+        event["detail"]["topic"],
+        stack.topics().attachments.as_str()
+    );
     assert!(event["detail"]["log_start"].as_i64() > Some(0), "{event}");
 }
 
@@ -124,7 +127,9 @@ fn told_once(stack: &Stack, ids: &[String]) {
     wait::until("every event to be told", LOST_DEADLINE, || {
         let records = kafka::read_all(stack.broker(), outcomes, Isolation::Committed);
         for id in ids {
-            let of_this = records.iter().filter(|record| record.json()["event_id"] == id.as_str());
+            let of_this = records
+                .iter()
+                .filter(|record| record.json()["event_id"] == id.as_str());
             match of_this.count() {
                 1 => {}
                 0 => return Err(format!("{id} is not told")),

@@ -36,7 +36,11 @@ fn a_compacted_topic_is_refused_at_the_start_and_named_later() {
     // Neither role starts with it, and no topic is said to be in order.
     stack.relay().stop();
     stack.processor().stop();
-    for (role, words) in [(0, &["relay"][..]), (1, &["processor"]), (1, &["topics", "create"])] {
+    for (role, words) in [
+        (0, &["relay"][..]),
+        (1, &["processor"]),
+        (1, &["topics", "create"]),
+    ] {
         let role = match role {
             0 => stack.relay(),
             _ => stack.processor(),
@@ -44,7 +48,11 @@ fn a_compacted_topic_is_refused_at_the_start_and_named_later() {
         let output = role.command(words);
         assert_eq!(output.status.code(), Some(2), "{words:?}: {output:?}");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        for part in ["kafka.topics", "cleanup.policy", "--add-config cleanup.policy=delete"] {
+        for part in [
+            "kafka.topics",
+            "cleanup.policy",
+            "--add-config cleanup.policy=delete",
+        ] {
             assert!(said.contains(part), "{words:?}: {said}");
         }
     }
@@ -55,7 +63,11 @@ fn a_compacted_topic_is_refused_at_the_start_and_named_later() {
             0 => stack.relay(),
             _ => stack.processor(),
         };
-        is_part(role, "topic_settings", &["retention.ms", "expected at least 3600000, found 60000"]);
+        is_part(
+            role,
+            "topic_settings",
+            &["retention.ms", "expected at least 3600000, found 60000"],
+        );
     }
     kafka::alter(stack.broker(), &topic, &[("retention.ms", "604800000")]);
     is_part(stack.relay(), "topic_settings", &["ready"]);
@@ -77,7 +89,11 @@ fn dead_letters_that_are_compacted_are_refused_and_outcomes_may_be() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains(&topics.dead_letters), "{said}");
-    kafka::alter(stack.broker(), &topics.dead_letters, &[("cleanup.policy", "delete")]);
+    kafka::alter(
+        stack.broker(),
+        &topics.dead_letters,
+        &[("cleanup.policy", "delete")],
+    );
     stack.start();
     is_part(stack.processor(), "output_topic_settings", &["ready"]);
     let id = stack.upload(&dumps::unique());
@@ -94,7 +110,11 @@ fn a_strangers_open_transaction() {
     let topic = stack.topics().attachments.clone();
     let stranger = OpenTransaction::begin(stack.broker(), &topic, 0);
     let hidden = stack.upload(&dumps::unique());
-    let named = ["open_transactions", "describe-producers", "--partition 0 --start-offset"];
+    let named = [
+        "open_transactions",
+        "describe-producers",
+        "--partition 0 --start-offset",
+    ];
     is_part(stack.processor(), "open_transactions", &named);
     for address in stack.admins() {
         wait::until("the lag to be shown", DEADLINE, || {
@@ -110,7 +130,9 @@ fn a_strangers_open_transaction() {
                 && oldest > Some(1.0);
             match is_shown {
                 true => Ok(()),
-                false => Err(format!("lag {lag:?}, gap {gap:?}, headroom {headroom:?}, oldest {oldest:?}")),
+                false => Err(format!(
+                    "lag {lag:?}, gap {gap:?}, headroom {headroom:?}, oldest {oldest:?}"
+                )),
             }
         });
     }
@@ -166,18 +188,21 @@ fn read_again(stack: &mut Stack, ids: &mut Vec<String>) {
 
 /// A member is one of its group until its session ends, also when it was stopped: it may come back.
 fn wait_for_empty_group(stack: &Stack, group: &str) {
-    wait::until("the processor to leave its group", FATE_DEADLINE, || {
-        match kafka::is_empty_group(stack.broker(), group) {
+    wait::until(
+        "the processor to leave its group",
+        FATE_DEADLINE,
+        || match kafka::is_empty_group(stack.broker(), group) {
             true => Ok(()),
             false => Err("it is a member".to_owned()),
-        }
-    });
+        },
+    );
 }
 
 fn is_part(role: &Role, part: &str, said: &[&str]) {
     wait::until(&format!("{part} to say {said:?}"), DEADLINE, || {
         let is = role.part(part);
-        match said.iter().all(|words| is.contains(words)) && (said == ["ready"]) == (is == "ready") {
+        match said.iter().all(|words| is.contains(words)) && (said == ["ready"]) == (is == "ready")
+        {
             true => Ok(()),
             false => Err(is),
         }

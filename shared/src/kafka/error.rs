@@ -70,7 +70,7 @@ impl KafkaError {
                 doing,
                 error: options.redact(&error),
             },
-            told @ Self::NoTopic { .. } => told,
+            told @ (Self::NoTopic { .. } | Self::Unsuitable(_)) => told,
         }
     }
 

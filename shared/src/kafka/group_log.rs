@@ -84,7 +84,9 @@ impl GroupLog {
         let client = |isolation| {
             settings::observer(config, isolation)
                 .create_with_context(Quiet(ErrorLog::new("observer")))
-                .map_err(|error| KafkaError::from_client("making an observer", &error))
+                .map_err(|error| {
+                    KafkaError::from_settings("making an observer", &error, &config.options)
+                })
         };
         Ok(Self {
             all: client("read_uncommitted")?,
