@@ -49,6 +49,41 @@ fn fields_become_extra_and_files_attachments_in_any_order() {
 }
 
 #[test]
+fn a_bad_leaf_and_too_much_of_it_cost_the_event_nothing_else() {
+    let stack = Plan::standalone().start();
+    let rest = r#""release":"r@1","environment":"lab","user":{"id":"7"},"tags":{"k":"v"}"#;
+    let long = "y".repeat(3 << 20);
+    let bad: [(&str, Vec<u8>); 5] = [
+        ("title", b"\"half \\ud83d\"".to_vec()),
+        ("title", b"\"latin \xff\x01\"".to_vec()),
+        ("title", b"[NaN,-Infinity,1e400,]".to_vec()),
+        (
+            "title",
+            format!("{}{}", "[".repeat(5000), "]".repeat(5000)).into(),
+        ),
+        ("title", format!("\"{long}\"").into()),
+    ];
+    for (name, leaf) in &bad {
+        let id = uuid::Uuid::new_v4();
+        let head =
+            format!("{{\"event_id\":\"{id}\"}}\n{{\"type\":\"event\"}}\n{{\"extra\":{{\"{name}\":");
+        let envelope = [head.as_bytes(), leaf, b"},", rest.as_bytes(), b"}\n"].concat();
+        let answer = Request::post(format!("/api/1/envelope/?sentry_key={KEY}"), envelope);
+        assert_eq!(answer.send(stack.listen()).status, 200);
+        let report = stack.report(&id.to_string());
+        assert_eq!(report["release"], "r@1");
+        assert_eq!(report["environment"], "lab");
+        assert_eq!(
+            (&report["user"]["id"], &report["tags"]["k"]),
+            (&"7".into(), &"v".into())
+        );
+        let warnings = report["processing"]["warnings"].to_string();
+        assert!(warnings.contains("extra.title"), "{warnings}");
+    }
+    stack.finish(bad.len() as u64, 0);
+}
+
+#[test]
 fn curl_is_understood() {
     let stack = Plan::standalone().start();
     for way in ["-F", "--data-binary"] {

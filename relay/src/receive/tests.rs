@@ -245,6 +245,44 @@ fn a_large_dump_is_in_a_draft() {
 }
 
 #[test]
+fn event_data_that_is_too_large_to_be_held_is_read_and_kept() {
+    let sent = dump(1000);
+    let log = "line\n".repeat(1 << 20);
+    let event = serde_json::json!({"release": "a@1", "tags": {"k": "v"}, "extra": {"log": log, "short": 1}});
+    let event = rmp_serde::to_vec_named(&event).expect("encodes");
+    let extra = serde_json::json!({"ProductName": "P", "Version": "2", "ReleaseChannel": "beta", "Long": log}).to_string();
+    let parts = [
+        dump_part(&sent),
+        ("__sentry-event", Some("__sentry-event"), &event[..]),
+        ("extra", Some("extra.json"), extra.as_bytes()),
+    ];
+    let received = Given::form(&parts)
+        .cut_into(65_524)
+        .receive()
+        .expect("accepted");
+    let payload = received.payload;
+    assert_eq!(payload.release.as_deref(), Some("a@1"));
+    assert_eq!(payload.environment.as_deref(), Some("beta"));
+    assert_eq!(
+        (&payload.tags["k"], &payload.extra["short"]),
+        (&"v".into(), &1.into())
+    );
+    let warnings = payload.warnings.join("; ");
+    assert!(
+        warnings.contains("extra.log") && warnings.contains("Long"),
+        "{warnings}"
+    );
+    let kept: Vec<_> = received
+        .envelope
+        .attachments
+        .iter()
+        .skip(1)
+        .map(content)
+        .collect();
+    assert!(kept == [event, extra.into_bytes()]);
+}
+
+#[test]
 fn breakpads_missing_line_break_is_repaired_and_noted() {
     let sent = dump(2000);
     let whole = form(&[("prod", None, b"x"), dump_part(&sent)]);
