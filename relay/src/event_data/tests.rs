@@ -418,7 +418,7 @@ fn one_bad_leaf_costs_no_kind_of_event_data_the_rest() {
         b"\"\x01\"",
         b"NaN",
         b"1e400",
-        b"[[[1],,]",
+        b"[[[1]],,]",
     ];
     for bad in bad_leaves {
         let event = event(bad);
@@ -489,7 +489,7 @@ fn what_is_repaired_without_loss_is_not_kept_twice() {
     for (text, damaged) in [
         ("\u{feff}{\"a\":1}", 0),
         ("{\"a\":1,}", 0),
-        ("{\"a\":NaN}", 0),
+        ("{\"a\":1,\"b\":NaN}", 0),
         ("{\"a\":\"\\ud83d\"}", 0),
         ("{\"a\":1", 1),
         ("{\"a\":1} x", 1),

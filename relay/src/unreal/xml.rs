@@ -115,8 +115,12 @@ fn markup(input: &mut Input<'_>, found: &mut Found) {
             }
         }
     } else {
+        // A tag that the end of the text cuts is told as such.
+        let is_cut = ahead.len() < TAG_BYTES_MAX && memchr2(b'<', b'>', &ahead[1..]).is_none();
         input.pass(1);
-        found.note(Fault::Unescaped);
+        if !is_cut {
+            found.note(Fault::Unescaped);
+        }
         found.text(b"<");
     }
 }
