@@ -209,7 +209,7 @@ async fn stop_signal() -> Result<&'static str, CommandError> {
 
 /// Project 1 with the key that was made for it at the first start.
 pub(crate) async fn first_project(state: &State) -> Result<ProjectConfig, CommandError> {
-    let id = ProjectId::new(1).context("1 is a project number")?;
+    let id = ProjectId::new(1);
     let key = state
         .project_key(id)
         .await

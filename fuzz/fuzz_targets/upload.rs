@@ -88,7 +88,7 @@ fuzz_target!(|input: &[u8]| {
     let mut body = Body::from_stream(stream::iter(pieces));
     let sender = Sender {
         event_id: shared::id::EventId::random(),
-        project_id: ProjectId::new(1).expect("not zero"),
+        project_id: ProjectId::new(1),
         remote_addr: None,
     };
     let shape = shape / ENCODINGS.len() / CONTENT_TYPES.len();

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
-use shared::config::PrivacyConfig;
+use shared::config::{Keep, PrivacyConfig};
 use shared::envelope::Envelope;
 use shared::id::{EventId, ProjectId};
 use shared::lenient::{self, Limits};
@@ -43,8 +43,14 @@ pub fn build(
         event_id: envelope.event_id,
         project_id: envelope.project_id,
         received_at: envelope.received_at,
+        remote_addr: match privacy.client_address {
+            Keep::Keep => envelope.remote_addr.clone(),
+            Keep::Drop => None,
+        },
     };
-    let payload = read_payload(&envelope.event);
+    let mut payload = read_payload(&envelope.event);
+    // Our relays have done so already.
+    event::resolve_auto_addresses(&mut payload, crash.remote_addr.as_deref());
     put_together(crash, payload, dump, attachments, processing, privacy)
 }
 
@@ -61,6 +67,7 @@ pub fn rebuild(
         event_id: earlier.event_id,
         project_id: earlier.project_id,
         received_at: earlier.received_at,
+        remote_addr: earlier.remote_addr,
     };
     let payload = EventPayload {
         platform: earlier.platform,
@@ -103,11 +110,12 @@ fn is_believable(time: Timestamp, received_at: Timestamp) -> bool {
     (DUMP_TIME_MIN_SECONDS..=latest).contains(&time.as_second())
 }
 
-/// Which crash, and when the relay had it.
+/// Which crash, when the relay had it, and from where.
 struct Identity {
     event_id: EventId,
     project_id: ProjectId,
     received_at: Timestamp,
+    remote_addr: Option<String>,
 }
 
 fn put_together(
@@ -132,6 +140,7 @@ fn put_together(
         event_id: crash.event_id,
         project_id: crash.project_id,
         received_at: crash.received_at,
+        remote_addr: crash.remote_addr,
         platform: payload.platform,
         level: payload.level,
         timestamp: payload.timestamp,

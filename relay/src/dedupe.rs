@@ -226,7 +226,7 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
     fn project(number: u64) -> ProjectId {
-        ProjectId::new(number).expect("not zero")
+        ProjectId::new(number)
     }
 
     fn marks(dump: &[u8]) -> RepeatMarks {

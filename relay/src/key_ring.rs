@@ -239,7 +239,7 @@ mod tests {
     use super::*;
 
     fn project(number: u64) -> ProjectId {
-        ProjectId::new(number).expect("not zero")
+        ProjectId::new(number)
     }
 
     fn key(text: &str) -> PublicKey {

@@ -15,6 +15,7 @@ pub mod auth;
 pub mod body;
 pub mod budget;
 mod claims;
+pub mod client_address;
 mod connection;
 pub mod container;
 pub mod decode;

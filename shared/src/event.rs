@@ -1,5 +1,6 @@
 //! Sentry's event JSON read into an [`EventPayload`], whatever shape its parts have, and two payloads made one. Pure.
 
+mod auto_address;
 mod merge;
 mod time;
 
@@ -9,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::limits::{BREADCRUMBS_MAX, EVENT_DEPTH_MAX};
 use crate::report::{Client, EventPayload};
 
+pub use auto_address::resolve_auto_addresses;
 pub(crate) use merge::fill_client;
 pub use merge::{fill, fill_map, fill_value};
 pub use time::moment;

@@ -1,7 +1,6 @@
 //! Identifiers, parsed at the edge: inside, nobody passes a bare string or number for one.
 
 use std::fmt;
-use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -150,21 +149,21 @@ impl FromStr for EventId {
     }
 }
 
-/// The number of a project, as in a DSN's path. Never zero.
+/// The number of a project, as in a DSN's path. 0 is one like any other: Sentry's documentation shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ProjectId(NonZeroU64);
+pub struct ProjectId(u64);
 
 impl ProjectId {
-    /// A project id from its number; `None` for zero.
+    /// A project id from its number.
     #[must_use]
-    pub fn new(number: u64) -> Option<Self> {
-        NonZeroU64::new(number).map(Self)
+    pub const fn new(number: u64) -> Self {
+        Self(number)
     }
 
     /// The number.
     #[must_use]
-    pub fn get(self) -> u64 {
-        self.0.get()
+    pub const fn get(self) -> u64 {
+        self.0
     }
 }
 
@@ -180,7 +179,7 @@ impl FromStr for ProjectId {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         text.parse()
             .map(Self)
-            .map_err(|_| InvalidId::new("a project number from 1 up", text))
+            .map_err(|_| InvalidId::new("a project number", text))
     }
 }
 
@@ -192,7 +191,7 @@ impl Serialize for ProjectId {
 
 impl<'de> Deserialize<'de> for ProjectId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        NonZeroU64::deserialize(deserializer).map(Self)
+        u64::deserialize(deserializer).map(Self)
     }
 }
 
@@ -319,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_short_form_leads_back_to_its_event_in_its_project() {
-        let project = |number| ProjectId::new(number).expect("not zero");
+        let project = ProjectId::new;
         let event = EventId::with_short_form(project(7));
         let short = event.short_form(project(7)).expect("it has one");
         assert_eq!(short.len(), 16);
@@ -341,9 +340,19 @@ mod tests {
         ] {
             assert!(text.parse::<EventId>().is_err(), "{text}");
         }
-        assert!("0".parse::<ProjectId>().is_err());
+        for text in ["", "-1", "1x", "18446744073709551616"] {
+            assert!(text.parse::<ProjectId>().is_err(), "{text}");
+        }
         assert!("a key".parse::<PublicKey>().is_err());
         assert!("".parse::<PublicKey>().is_err());
+    }
+
+    #[test]
+    fn project_0_is_one_like_any_other() {
+        let project: ProjectId = "0".parse().expect("a project");
+        assert_eq!((project, project.to_string()), (ProjectId::new(0), "0".into()));
+        let read: Result<ProjectId, _> = serde_json::from_str("0");
+        assert_eq!(read.ok(), Some(project));
     }
 
     #[test]

@@ -434,7 +434,7 @@ mod tests {
     fn head(chunk_index: u32) -> ChunkHead {
         ChunkHead {
             event_id: EventId::random(),
-            project_id: ProjectId::new(7).expect("not zero"),
+            project_id: ProjectId::new(7),
             id: AttachmentId::random(),
             chunk_index,
         }
@@ -503,7 +503,7 @@ mod tests {
     fn an_event_reads_back_as_written() {
         let event = EventMessage {
             event_id: EventId::random(),
-            project_id: ProjectId::new(1).expect("not zero"),
+            project_id: ProjectId::new(1),
             start_time: start_time(),
             remote_addr: Some("192.0.2.1".into()),
             payload: br#"{"extra":{}}"#,
@@ -526,7 +526,7 @@ mod tests {
 
     #[test]
     fn a_foreign_file_and_a_user_report_read_back() {
-        let (event_id, project_id) = (EventId::random(), ProjectId::new(1).expect("not zero"));
+        let (event_id, project_id) = (EventId::random(), ProjectId::new(1));
         let file = AttachmentMessage {
             event_id,
             project_id,

@@ -312,7 +312,7 @@ mod tests {
     fn outcome(verdict: Verdict) -> Outcome {
         Outcome {
             event_id: "0f1e2d3c4b5a69788796a5b4c3d2e1f0".parse().expect("an id"),
-            project_id: ProjectId::new(1).expect("not zero"),
+            project_id: ProjectId::new(1),
             attached_to: None,
             verdict,
             received_at: "2026-01-02T03:04:05Z".parse().expect("a time"),

@@ -14,8 +14,8 @@ use crate::config::{Keep, PrivacyConfig, ProjectConfig};
 use crate::id::ProjectId;
 use crate::report::{Client, CrashDetails, EventPayload, Processing, RawJson, Report};
 
-/// The key of Sentry's user object that holds the client's address.
-const USER_ADDRESS: &str = "ip_address";
+/// Under which names a client's address stands, without case: of Sentry's user, of its request, of proxies' headers.
+const ADDRESS_NAMES: [&str; 4] = ["ip_address", "remote_addr", "x-forwarded-for", "x-real-ip"];
 
 /// What each project keeps. One that the configuration does not know has the defaults.
 #[derive(Clone, Debug, Default)]
@@ -59,11 +59,10 @@ pub fn scrub_payload(payload: &mut EventPayload, rules: &PrivacyConfig) {
         attached_to: _,
         warnings,
     } = payload;
-    scrubber.user(user);
     for map in [tags, extra, contexts, event] {
         scrubber.map(map);
     }
-    for value in breadcrumbs.iter_mut().chain(user_reports) {
+    for value in user.iter_mut().chain(breadcrumbs).chain(user_reports) {
         scrubber.value(value);
     }
     scrubber.client(client);
@@ -82,6 +81,7 @@ pub fn scrub_report(report: &mut Report, rules: &PrivacyConfig) {
         event_id: _,
         project_id: _,
         received_at: _,
+        remote_addr,
         platform: _,
         level: _,
         timestamp: _,
@@ -99,11 +99,13 @@ pub fn scrub_report(report: &mut Report, rules: &PrivacyConfig) {
         attachments: _,
         processing,
     } = report;
-    scrubber.user(user);
+    if scrubber.drops_addresses() {
+        scrubber.addresses += usize::from(remote_addr.take().is_some());
+    }
     for map in [tags, extra, contexts, event] {
         scrubber.map(map);
     }
-    for value in breadcrumbs.iter_mut().chain(user_reports) {
+    for value in user.iter_mut().chain(breadcrumbs).chain(user_reports) {
         scrubber.value(value);
     }
     scrubber.client(client);
@@ -172,7 +174,19 @@ impl Scrubber {
         }
     }
 
+    fn drops_addresses(&self) -> bool {
+        match self.rules.client_address {
+            Keep::Keep => false,
+            Keep::Drop => true,
+        }
+    }
+
     fn drops(&mut self, name: &str) -> bool {
+        let is_address = || ADDRESS_NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
+        if self.drops_addresses() && is_address() {
+            self.addresses += 1;
+            return true;
+        }
         let dropped = match self.rules.command_lines {
             Keep::Keep => false,
             Keep::Drop => command_line::is_name(name),
@@ -213,20 +227,6 @@ impl Scrubber {
             }
             map.insert(name, value);
         }
-    }
-
-    fn user(&mut self, user: &mut Option<Value>) {
-        let Some(user) = user else { return };
-        match self.rules.client_address {
-            Keep::Keep => {}
-            Keep::Drop => {
-                let address = user
-                    .as_object_mut()
-                    .and_then(|user| user.remove(USER_ADDRESS));
-                self.addresses += usize::from(address.is_some());
-            }
-        }
-        self.value(user);
     }
 
     fn client(&mut self, client: &mut Client) {

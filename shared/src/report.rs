@@ -1,6 +1,7 @@
 //! What consumers read: the event payload as the relay writes it, and the report as the processor writes it.
 
 mod payload;
+mod user_report;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use crate::id::{EventId, ProjectId};
 use crate::outcome::MissingChunks;
 
 pub use payload::{Client, EventPayload};
+pub use user_report::{LateUserReport, crash_of};
 
 /// The value of a report's `schema` field.
 pub const REPORT_SCHEMA: &str = "crash-report/1";
@@ -32,6 +34,9 @@ pub struct Report {
     pub project_id: ProjectId,
     /// When the relay had it.
     pub received_at: Timestamp,
+    /// The address it was sent from, without port, where the project keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_addr: Option<String>,
     /// From the event payload.
     #[serde(default)]
     pub platform: Option<String>,

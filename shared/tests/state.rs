@@ -79,7 +79,7 @@ impl Store {
 }
 
 fn project() -> ProjectId {
-    ProjectId::new(7).expect("not zero")
+    ProjectId::new(7)
 }
 
 fn note(event_id: EventId) -> AcceptedNote {
@@ -164,7 +164,7 @@ async fn a_status_sees_a_note_that_is_not_written_yet(store: Store) {
         store.state.status(project(), event).await.expect("answers"),
         expected
     );
-    let other = ProjectId::new(8).expect("not zero");
+    let other = ProjectId::new(8);
     assert_eq!(
         store.state.status(other, event).await.expect("answers"),
         None
@@ -225,7 +225,7 @@ async fn a_project_keeps_its_key(store: Store) {
         store.state.project_key(project()).await.expect("a key"),
         key
     );
-    let other = ProjectId::new(1).expect("not zero");
+    let other = ProjectId::new(1);
     assert_ne!(store.state.project_key(other).await.expect("a key"), key);
 }
 

@@ -11,7 +11,7 @@ use super::*;
 fn envelope(event: &str) -> Envelope {
     Envelope {
         event_id: EventId::random(),
-        project_id: ProjectId::new(1).expect("not zero"),
+        project_id: ProjectId::new(1),
         received_at: "2026-01-02T03:04:05Z".parse().expect("a time"),
         remote_addr: None,
         event: event.to_owned().into(),

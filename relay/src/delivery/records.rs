@@ -297,7 +297,7 @@ mod tests {
         };
         Envelope {
             event_id: EventId::random(),
-            project_id: ProjectId::new(1).expect("not zero"),
+            project_id: ProjectId::new(1),
             received_at: Timestamp::UNIX_EPOCH,
             remote_addr: None,
             event: event.into(),

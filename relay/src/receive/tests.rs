@@ -85,7 +85,7 @@ impl Given {
         let mut body = Body::from_stream(stream::iter(pieces));
         let sender = Sender {
             event_id: shared::id::EventId::random(),
-            project_id: ProjectId::new(1).expect("not zero"),
+            project_id: ProjectId::new(1),
             remote_addr: Some("192.0.2.1".into()),
         };
         let delivered = Delivered {

@@ -134,8 +134,7 @@ fn known_keys() -> Table {
 
 /// The same for one of the projects.
 fn known_project() -> Table {
-    // INVARIANT: 1 is a project number.
-    let id = ProjectId::new(1).expect("not zero");
+    let id = ProjectId::new(1);
     let size = ByteSize::bytes(1);
     let key = KeyConfig {
         disabled: true,

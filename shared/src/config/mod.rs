@@ -4,6 +4,7 @@ mod admin;
 mod envelope;
 mod kafka_options;
 mod load;
+mod network;
 mod privacy;
 mod project;
 mod secret_url;
@@ -21,6 +22,7 @@ pub use admin::AdminConfig;
 pub use envelope::{EnvelopeConfig, OtherItems};
 pub use kafka_options::KafkaOptions;
 pub use load::{ConfigError, ENVIRONMENT_PREFIX, load};
+pub use network::{InvalidNetwork, Network};
 pub use privacy::{Keep, KeepMinidump, PrivacyConfig};
 pub use project::{KeyConfig, ProjectConfig, ProjectLimits};
 pub use storage::{KeepConfig, StorageConfig};
@@ -73,6 +75,9 @@ pub struct RelayConfig {
     pub ack_deadline: Span,
     /// Memory for the bodies and chunks of all uploads under way.
     pub max_inflight_bytes: ByteSize,
+    /// Proxies whose word for whom they forward is taken.
+    #[serde(deserialize_with = "network::networks")]
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// `[data]`
@@ -288,6 +293,7 @@ impl Default for RelayConfig {
             listen: (Ipv4Addr::LOCALHOST, 3000).into(),
             ack_deadline: Span::secs(20),
             max_inflight_bytes: ByteSize::mib(256),
+            trusted_proxies: Vec::new(),
         }
     }
 }

@@ -51,7 +51,7 @@ fn envelope(contents: &[Content], millis: i64) -> Envelope {
         });
     Envelope {
         event_id: EventId::random(),
-        project_id: ProjectId::new(1).expect("not zero"),
+        project_id: ProjectId::new(1),
         received_at: Timestamp::from_millisecond(millis).expect("a time"),
         remote_addr: Some("192.0.2.7".into()),
         event: Bytes::from_static(br#"{"platform":"native"}"#),

@@ -175,7 +175,7 @@ mod tests {
     fn statuses_read_back_and_others_are_errors() {
         let note = AcceptedNote {
             event_id: EventId::random(),
-            project_id: ProjectId::new(u64::MAX).expect("not zero"),
+            project_id: ProjectId::new(u64::MAX),
             received_at: Timestamp::now(),
             place: None,
             claim: None,

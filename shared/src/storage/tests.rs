@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 fn folder() -> EventFolder {
     EventFolder {
-        project_id: ProjectId::new(7).expect("not zero"),
+        project_id: ProjectId::new(7),
         received_at: "2026-01-02T23:59:59Z".parse().expect("a time"),
         event_id: "0f1e2d3c4b5a69788796a5b4c3d2e1f0".parse().expect("an id"),
     }

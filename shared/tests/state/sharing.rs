@@ -330,7 +330,7 @@ async fn of_racing_copies_in_redis_one_is_first_and_the_others_get_its_id() {
         proof.left() <= window && proof.left() > window - LONG,
         "{proof:?}"
     );
-    let elsewhere = Claim::new(ProjectId::new(8).expect("not zero"), late.marks);
+    let elsewhere = Claim::new(ProjectId::new(8), late.marks);
     assert_eq!(claimed(&other.state, &elsewhere, LONG).await, Ok(()));
 }
 

@@ -95,7 +95,7 @@ impl Sent {
                 let headers = Headers::read([(shared::message::BLAKE3_HEADER, header.as_bytes())]);
                 let message = EventMessage {
                     event_id: self.event_id,
-                    project_id: ProjectId::new(1).expect("not zero"),
+                    project_id: ProjectId::new(1),
                     start_time: StartTime::default(),
                     remote_addr: None,
                     payload: b"{}",
@@ -375,7 +375,7 @@ fn an_attachment_of_another_size_than_announced_is_corrupt() {
 fn apart(crash: &Sent, number: usize, offset: i64) -> Received<'static> {
     let message = AttachmentMessage {
         event_id: crash.event_id,
-        project_id: ProjectId::new(1).expect("not zero"),
+        project_id: ProjectId::new(1),
         attachment: crash.attachments[number].0.clone(),
     };
     foreign::file(message, received_at(), Headers::default(), offset)
@@ -434,7 +434,7 @@ fn event_of(sent: &Sent, offset: i64) -> Received<'static> {
     Received {
         message: EventMessage {
             event_id: sent.event_id,
-            project_id: ProjectId::new(1).expect("not zero"),
+            project_id: ProjectId::new(1),
             start_time: StartTime::default(),
             remote_addr: None,
             payload: b"{}",

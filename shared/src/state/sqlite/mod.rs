@@ -414,7 +414,7 @@ mod tests {
     fn outcome(verdict: Verdict) -> Outcome {
         Outcome {
             event_id: EventId::random(),
-            project_id: ProjectId::new(1).expect("not zero"),
+            project_id: ProjectId::new(1),
             attached_to: None,
             verdict,
             received_at: Timestamp::now(),
@@ -432,7 +432,7 @@ mod tests {
     #[tokio::test]
     async fn everything_survives_a_restart() {
         let dir = tempfile::tempdir().expect("a directory");
-        let project = ProjectId::new(u64::MAX).expect("not zero");
+        let project = ProjectId::new(u64::MAX);
         let timed_out = outcome(Verdict::Failed(Failure::ParserTimeout {
             limit_seconds: 1.0,
         }));
@@ -551,7 +551,7 @@ mod tests {
             .expect("a key");
         drop(old);
         let store = open(&dir).await.expect("opens");
-        let project = ProjectId::new(1).expect("not zero");
+        let project = ProjectId::new(1);
         let key = store.project_key(project).await.expect("a key");
         assert_eq!(key.as_str(), "abc");
         assert_eq!(store.keys().await.expect("a table"), []);
