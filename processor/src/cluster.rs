@@ -66,14 +66,10 @@ impl Cluster {
         shutdown: &CancellationToken,
     ) -> Result<Option<Self>, ProcessorError> {
         let readiness = &services.readiness;
-        for part in [
-            Part::Broker,
-            Part::Topic,
-            Part::Consumer,
-            Part::Producer,
-            Part::Scratch,
-        ] {
+        let address = config.kafka.address();
+        for part in [Part::Broker, Part::Topic, Part::Consumer, Part::Producer] {
             readiness.register(part, Need::Required);
+            readiness.wait_for(part, &address);
         }
         for part in [
             Part::TopicSettings,
@@ -81,7 +77,9 @@ impl Cluster {
             Part::OpenTransactions,
         ] {
             readiness.register(part, Need::Informative);
+            readiness.wait_for(part, &address);
         }
+        readiness.register(Part::Scratch, Need::Required);
         let admin = Admin::new(&config.kafka)?;
         let (names, expected) = (&config.kafka.topics, Expectations::of(config));
         let mut backoff = backoff();
@@ -152,7 +150,8 @@ impl Cluster {
             };
             tracing::warn!(error = %lost, "the consumer is replaced");
             services.metrics.consumer_rebuilds.inc();
-            let state = PartState::not_ready(lost.to_string());
+            let address = config.kafka.address();
+            let state = PartState::not_ready(format!("{address}: {lost}"));
             services.readiness.set(Part::Consumer, state);
             if !rest(&mut backoff, &stop).await {
                 return Ok(());

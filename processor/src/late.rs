@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use shared::id::EventId;
 use shared::outcome::{Failure, Verdict};
-use shared::report::ReportAttachment;
+use shared::report::{ReportAttachment, USER_REPORT_NAME};
 use shared::state::EventStatus;
 use shared::storage::EventFolder;
 
@@ -29,7 +29,14 @@ impl Assembled {
 impl Pipeline {
     /// Stores what came of the files. One that is not whole fails the upload, whose only purpose it was; the others are
     /// kept all the same. Those of a deleted event are not kept.
-    pub(crate) async fn attach(&self, assembled: &Assembled, event: EventId) -> Fate {
+    ///
+    /// `scrubbed`: what the project does not keep was taken out of what users wrote; so their files are not kept as they are.
+    pub(crate) async fn attach(
+        &self,
+        assembled: &Assembled,
+        event: EventId,
+        scrubbed: bool,
+    ) -> Fate {
         let processed = Fate {
             verdict: Verdict::Processed,
             attempts: 0,
@@ -39,7 +46,7 @@ impl Pipeline {
             self.note_deleted();
             return processed;
         };
-        let fate = self.attach_to(folder, assembled).await;
+        let fate = self.attach_to(folder, assembled, scrubbed).await;
         // Deleted meanwhile: what was stored since its files were listed has to go as well.
         if self.folder_of(assembled, event).await.is_none() {
             again("removing late files of a deleted event", || async {
@@ -58,7 +65,7 @@ impl Pipeline {
         tracing::info!("late files of a deleted event are not kept");
     }
 
-    async fn attach_to(&self, folder: EventFolder, assembled: &Assembled) -> Fate {
+    async fn attach_to(&self, folder: EventFolder, assembled: &Assembled, scrubbed: bool) -> Fate {
         let envelope = &assembled.envelope;
         let mut lost: Option<Failure> = assembled
             .incomplete
@@ -66,6 +73,9 @@ impl Pipeline {
             .map(|incomplete| incomplete.failure.clone());
         let mut stored: Vec<ReportAttachment> = Vec::new();
         for (n, attachment) in envelope.attachments.iter().enumerate() {
+            if scrubbed && attachment.name == USER_REPORT_NAME {
+                continue;
+            }
             match corruption(attachment).await {
                 Some(corrupt) => {
                     lost.get_or_insert(Failure::CorruptAttachment(corrupt));
@@ -91,7 +101,11 @@ impl Pipeline {
     }
 
     /// The crash's folder; while the crash itself has not come, the one it would have today. `None`: it was deleted.
-    async fn folder_of(&self, assembled: &Assembled, event_id: EventId) -> Option<EventFolder> {
+    pub(crate) async fn folder_of(
+        &self,
+        assembled: &Assembled,
+        event_id: EventId,
+    ) -> Option<EventFolder> {
         let envelope = &assembled.envelope;
         let project_id = envelope.project_id;
         let status = again("looking up the crash of late files", || {

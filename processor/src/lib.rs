@@ -19,5 +19,6 @@ mod run;
 pub mod signature;
 mod topics;
 mod untold;
+mod user_reports;
 
 pub use run::{ProcessorError, Source, run};

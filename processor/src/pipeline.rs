@@ -25,6 +25,7 @@ use crate::intake::{Assembled, Delivery, Incomplete};
 use crate::parser::{Attempts, Parsed, ParserPool};
 use crate::publish::Publisher;
 use crate::report::{self, DumpDetails};
+use crate::user_reports::UserReports;
 
 /// What reports name as their parser.
 pub(crate) const PARSER_NAME: &str = "rust-minidump 0.27";
@@ -93,10 +94,13 @@ impl Pipeline {
                     tracing::error!(%error, "the event's data cannot be read back");
                 }
                 let attached_to = assembled.attached_to();
+                let privacy = self.privacy.of(assembled.envelope.project_id);
+                let reports = UserReports::of(&assembled.envelope, attached_to, &privacy);
                 let fate = match attached_to {
-                    Some(event) => self.attach(&assembled, event).await,
+                    Some(event) => self.attach(&assembled, event, reports.scrubbed).await,
                     None => self.decide(&assembled).await,
                 };
+                self.list_user_reports(&assembled, reports).await;
                 let outcome = outcome(
                     &assembled,
                     attached_to,

@@ -4,6 +4,7 @@
 mod fit;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -43,10 +44,7 @@ pub fn build(
         event_id: envelope.event_id,
         project_id: envelope.project_id,
         received_at: envelope.received_at,
-        remote_addr: match privacy.client_address {
-            Keep::Keep => envelope.remote_addr.clone(),
-            Keep::Drop => None,
-        },
+        remote_addr: kept_address(envelope, privacy),
     };
     let mut payload = read_payload(&envelope.event);
     // Our relays have done so already.
@@ -177,8 +175,17 @@ pub fn encode(report: &Report) -> Bytes {
     json.into()
 }
 
+/// The address that the upload was sent from, where its project keeps it; a foreign producer may say anything.
+pub(crate) fn kept_address(envelope: &Envelope, privacy: &PrivacyConfig) -> Option<String> {
+    let address: IpAddr = envelope.remote_addr.as_deref()?.parse().ok()?;
+    match privacy.client_address {
+        Keep::Keep => Some(address.to_canonical().to_string()),
+        Keep::Drop => None,
+    }
+}
+
 /// Reads an event's JSON, ours or a foreign producer's: what in it no strict reader takes costs its own leaf.
-fn read_payload(message: &[u8]) -> EventPayload {
+pub(crate) fn read_payload(message: &[u8]) -> EventPayload {
     const WHAT: &str = "the event";
     if let Ok(Value::Object(fields)) = serde_json::from_slice(message) {
         return event::read_payload(fields);

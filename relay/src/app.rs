@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -10,13 +10,15 @@ use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
 };
+use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
-use shared::config::{Config, OtherItems, UploadLimits};
+use shared::config::{Config, Network, OtherItems, UploadLimits};
+use shared::id::ProjectId;
 use shared::services::Services;
 use tokio_util::task::TaskTracker;
 use tracing::field::Empty;
@@ -33,6 +35,8 @@ use crate::limits::{DEDUPE_SHARD_MARKS_MAX, DEDUPE_SHARDS, KEYS_REFRESH};
 use crate::quota_desk::QuotaDesk;
 use crate::readers::Readers;
 use crate::receive::Intake;
+use crate::refusal_log::{LeftOut, RefusalLog};
+use crate::refusals::{Claimed, REFUSALS};
 use crate::refused_body;
 use crate::request_id::{REQUEST_ID, request_id};
 use crate::resumable::{ResumableBounds, Uploads};
@@ -57,6 +61,8 @@ pub(crate) struct App {
     pub(crate) uploads: Uploads,
     pub(crate) readers: Readers,
     pub(crate) limits: UploadLimits,
+    /// `relay.trusted_proxies`
+    pub(crate) trusted_proxies: Vec<Network>,
     /// `envelope.other_items`
     pub(crate) keep_other_items: bool,
     pub(crate) quotas: QuotaDesk,
@@ -64,6 +70,7 @@ pub(crate) struct App {
     pub(crate) claims: Claims,
     pub(crate) delivery: Delivery,
     pub(crate) services: Services,
+    pub(crate) refusal_log: RefusalLog,
     /// Publishing and draining, which outlive their requests.
     pub(crate) tasks: TaskTracker,
 }
@@ -118,6 +125,7 @@ impl App {
             uploads,
             readers,
             limits: config.limits,
+            trusted_proxies: config.relay.trusted_proxies.clone(),
             keep_other_items: config.envelope.other_items == OtherItems::Store,
             admission,
             quotas: QuotaDesk::new(services.state.clone()),
@@ -125,6 +133,7 @@ impl App {
             claims: Claims::new(services.state.clone(), config.relay.ack_deadline.get()),
             delivery,
             services,
+            refusal_log: RefusalLog::default(),
             tasks: TaskTracker::new(),
         }
     }
@@ -134,6 +143,7 @@ impl App {
         if let Err(error) = self.keys.refresh(&self.services.state).await {
             tracing::warn!(%error, "operators' keys are not known yet");
         }
+        self.show_refusals();
         if self.dedupe.is_off() {
             return;
         }
@@ -154,6 +164,8 @@ impl App {
                 Ok(()) => self.quotas.catch_up().await,
                 Err(error) => Err(error),
             };
+            self.show_refusals();
+            self.log_left_out(Instant::now());
             let problem = followed.err().map(|error| error.to_string());
             if let Some(error) = &problem
                 && told != problem
@@ -165,20 +177,60 @@ impl App {
     }
 
     /// The answer to an upload that is refused, counted and logged; the rest of its body is seen to.
-    pub(crate) fn refuse(
+    pub(crate) fn refuse(&self, rejection: Rejection, head: &Parts, body: Body) -> Response {
+        self.refuse_sender(rejection, Claimed::of(head), &head.headers, body)
+    }
+
+    /// The same for a sender of whom more is known than its request's head says.
+    pub(crate) fn refuse_sender(
         &self,
         rejection: Rejection,
+        sender: Claimed<'_>,
         headers: &HeaderMap,
         mut body: Body,
     ) -> Response {
         let (status, reason) = (rejection.status().as_u16(), rejection.reason());
-        self.services.metrics.count_rejected(status, reason);
-        log(&rejection);
+        let (project, key) = self.keys.labels(sender.project, sender.key.as_deref());
+        self.log_refusal(&rejection, &sender);
+        let metrics = &self.services.metrics;
+        metrics.count_rejected(status, reason, project, key);
         if !refused_body::is_held_back(headers) {
             self.tasks
                 .spawn(async move { refused_body::drain(&mut body).await });
         }
         rejection.into_response()
+    }
+
+    /// Logs a refusal, unless there are too many of its kind.
+    pub(crate) fn log_refusal(&self, rejection: &Rejection, sender: &Claimed<'_>) {
+        if self.refusal_log.admits(rejection.reason(), Instant::now()) {
+            log(rejection, sender);
+        }
+    }
+
+    /// Shows the counters of refusals of all projects and keys, be there none yet.
+    fn show_refusals(&self) {
+        for (project, key) in self.keys.all_labels() {
+            let metrics = &self.services.metrics;
+            metrics.show_rejections(REFUSALS, &project, &key);
+        }
+    }
+
+    fn log_left_out(&self, now: Instant) {
+        for LeftOut {
+            reason,
+            count,
+            within,
+        } in self.refusal_log.left_out(now)
+        {
+            let seconds = within.as_secs();
+            tracing::warn!(
+                reason,
+                count,
+                seconds,
+                "more refusals, which are not logged one by one"
+            );
+        }
     }
 
     /// Waits for what is still being received or published; false when it takes longer.
@@ -189,15 +241,19 @@ impl App {
     }
 }
 
-/// Logs a refusal. A client's fault without its detail, which quotes what the client sent.
-pub(crate) fn log(rejection: &Rejection) {
+/// Logs a refusal and whom it is for; of the key no more than operators need to know which it is. A client's fault without
+/// its detail, which quotes what the client sent.
+fn log(rejection: &Rejection, sender: &Claimed<'_>) {
     let (status, reason) = (rejection.status().as_u16(), rejection.reason());
     let error = rejection as &dyn std::error::Error;
+    let (project, key) = (sender.project.map(ProjectId::get), sender.key_prefix());
     match rejection.level() {
-        Level::ERROR => tracing::error!(status, reason, error, "refused"),
-        Level::WARN => tracing::warn!(status, reason, error, "refused"),
-        Level::INFO => tracing::info!(status, reason, "refused"),
-        Level::DEBUG | Level::TRACE => tracing::debug!(status, reason, "refused"),
+        Level::ERROR => tracing::error!(status, reason, project, key, error, "refused"),
+        Level::WARN => tracing::warn!(status, reason, project, key, error, "refused"),
+        Level::INFO => tracing::info!(status, reason, project, key, "refused"),
+        Level::DEBUG | Level::TRACE => {
+            tracing::debug!(status, reason, project, key, "refused");
+        }
     }
 }
 
@@ -232,8 +288,8 @@ impl Routes {
                 "/api/relay/healthcheck/ready",
                 get(endpoints::health::ready),
             )
-            .fallback(async || Rejection::UnknownPath)
-            .method_not_allowed_fallback(async || Rejection::WrongMethod)
+            .fallback(endpoints::nowhere::unknown_path)
+            .method_not_allowed_fallback(endpoints::nowhere::wrong_method)
             .with_state(Arc::clone(&app));
         Self {
             app,
@@ -259,7 +315,7 @@ impl Routes {
             let (head, body) = request.into_parts();
             let _entered = span.enter();
             let body = Body::new(body);
-            self.app.refuse(Rejection::Overloaded, &head.headers, body)
+            self.app.refuse(Rejection::Overloaded, &head, body)
         } else if request.method() == Method::OPTIONS {
             preflight()
         } else {

@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use axum::http::header::{FORWARDED, HeaderName};
 use axum::http::HeaderMap;
+use axum::http::header::{FORWARDED, HeaderName};
 use shared::config::Network;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -41,9 +41,16 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) ->
 fn hops(headers: &HeaderMap) -> Option<Vec<Option<IpAddr>>> {
     let lists = [
         read(headers, &X_FORWARDED_FOR, |text, hops| {
-            hops.extend(text.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(node));
+            hops.extend(
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|hop| !hop.is_empty())
+                    .map(node),
+            );
         }),
-        read(headers, &FORWARDED, |text, hops| hops.extend(forwarded(text))),
+        read(headers, &FORWARDED, |text, hops| {
+            hops.extend(forwarded(text))
+        }),
         read(headers, &X_REAL_IP, |text, hops| hops.push(node(text))),
     ];
     lists.into_iter().find(|hops| !hops.is_empty())
@@ -69,7 +76,9 @@ fn read(
 /// The elements of a `Forwarded` header (RFC 7239, section 4): pairs such as `for="[2001:db8::1]:4711";proto=https`.
 fn forwarded(text: &str) -> Vec<Option<IpAddr>> {
     let elements = split_outside_quotes(text, ',');
-    let elements = elements.into_iter().filter(|element| !element.trim().is_empty());
+    let elements = elements
+        .into_iter()
+        .filter(|element| !element.trim().is_empty());
     let hop = |element: &str| {
         let pairs = split_outside_quotes(element, ';');
         let mut nodes = pairs.into_iter().filter_map(|pair| {
@@ -106,13 +115,20 @@ fn split_outside_quotes(text: &str, separator: char) -> Vec<&str> {
 
 /// A token, or what a quoted string says.
 fn unquoted(value: &str) -> String {
-    let Some(quoted) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+    let Some(quoted) = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    else {
         return value.to_owned();
     };
     let mut letters = quoted.chars();
     let mut plain = String::with_capacity(quoted.len());
     while let Some(letter) = letters.next() {
-        plain.extend(if letter == '\\' { letters.next() } else { Some(letter) });
+        plain.extend(if letter == '\\' {
+            letters.next()
+        } else {
+            Some(letter)
+        });
     }
     plain
 }
@@ -122,10 +138,14 @@ fn node(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let with_port = text.parse::<SocketAddr>().map(|address| address.ip());
     let bare = || {
-        let address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
         let address = address.unwrap_or(text);
         // A zone is of meaning to the proxy alone.
-        let address = address.split_once('%').map_or(address, |(address, _)| address);
+        let address = address
+            .split_once('%')
+            .map_or(address, |(address, _)| address);
         address.parse::<IpAddr>()
     };
     // RFC 7239 allows names for ports, too: `[2001:db8::1]:_web`.
@@ -167,7 +187,10 @@ mod tests {
                 assert_eq!(client.as_deref(), Some("198.51.100.7"), "{name}: {value}");
             }
         }
-        assert_eq!(told("::ffff:198.51.100.7", &[]).as_deref(), Some("198.51.100.7"));
+        assert_eq!(
+            told("::ffff:198.51.100.7", &[]).as_deref(),
+            Some("198.51.100.7")
+        );
     }
 
     #[test]
@@ -175,7 +198,10 @@ mod tests {
         for (value, client) in [
             ("203.0.113.9", Some("203.0.113.9")),
             ("203.0.113.9, 10.0.0.2", Some("203.0.113.9")),
-            ("6.6.6.6, 203.0.113.9, 10.0.0.3,10.0.0.2", Some("203.0.113.9")),
+            (
+                "6.6.6.6, 203.0.113.9, 10.0.0.3,10.0.0.2",
+                Some("203.0.113.9"),
+            ),
             ("10.6.6.6, 203.0.113.9", Some("203.0.113.9")),
             ("203.0.113.9:4711", Some("203.0.113.9")),
             ("::ffff:203.0.113.9, ::ffff:10.0.0.2", Some("203.0.113.9")),
@@ -202,10 +228,19 @@ mod tests {
             ("for=203.0.113.9", Some("203.0.113.9")),
             ("For=\"203.0.113.9:4711\"", Some("203.0.113.9")),
             ("for=\"[2001:db8::1]:1234\"", Some("2001:db8::1")),
-            ("for=\"[2001:db8::1]\";proto=https;by=10.0.0.2", Some("2001:db8::1")),
+            (
+                "for=\"[2001:db8::1]\";proto=https;by=10.0.0.2",
+                Some("2001:db8::1"),
+            ),
             ("for=[2001:db8::1]:1234", Some("2001:db8::1")),
-            ("proto=http;host=\"a,b;c\";for=203.0.113.9", Some("203.0.113.9")),
-            ("for=6.6.6.6, for=203.0.113.9;by=10.0.0.3, for=10.0.0.3", Some("203.0.113.9")),
+            (
+                "proto=http;host=\"a,b;c\";for=203.0.113.9",
+                Some("203.0.113.9"),
+            ),
+            (
+                "for=6.6.6.6, for=203.0.113.9;by=10.0.0.3, for=10.0.0.3",
+                Some("203.0.113.9"),
+            ),
             ("for=\"\\203.0.113.9\"", Some("203.0.113.9")),
             ("for=\"[2001:db8::1]:_web\"", Some("2001:db8::1")),
             ("for=\"[::ffff:203.0.113.9]\"", Some("203.0.113.9")),
@@ -214,7 +249,10 @@ mod tests {
             ("for=203.0.113.9, for=unknown, for=10.0.0.3", None),
             ("for=203.0.113.9, proto=https", None),
             ("for=6.6.6.6;by=\", for=203.0.113.9", Some("203.0.113.9")),
-            ("for=6.6.6.6;by=\"\\, for=\"[2001:db8::1]\"", Some("2001:db8::1")),
+            (
+                "for=6.6.6.6;by=\"\\, for=\"[2001:db8::1]\"",
+                Some("2001:db8::1"),
+            ),
         ] {
             let told = told(PROXY, &[("forwarded", value)]);
             assert_eq!(told.as_deref(), client, "{value:?}");
@@ -223,7 +261,10 @@ mod tests {
 
     #[test]
     fn lines_of_one_header_are_one_list_and_the_headers_have_an_order() {
-        let several = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "203.0.113.9")];
+        let several = [
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-for", "203.0.113.9"),
+        ];
         assert_eq!(told(PROXY, &several).as_deref(), Some("203.0.113.9"));
         let all = [
             ("x-real-ip", "6.6.6.3"),

@@ -2,16 +2,18 @@
 //! up without waiting for anybody; a store that is away leaves the last known keys in force.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::http::{HeaderMap, Uri};
 use shared::config::{ByteSize, ProjectConfig};
 use shared::id::{ProjectId, PublicKey};
+use shared::metrics::Known;
 use shared::quota::Quotas;
 use shared::state::{KeyRecord, State, StateError};
 
 use crate::auth::{KeyRefusal, sent_keys};
+use crate::limits::REFUSAL_LABELS_MAX;
 
 /// The keys in force. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -29,6 +31,15 @@ struct Keys {
     keys: HashMap<Box<str>, Arc<KeyRecord>>,
     projects: HashMap<ProjectId, Project>,
     hosts: HashMap<String, ProjectId>,
+    named: Named,
+}
+
+/// What is counted by name.
+#[derive(Debug, Default, PartialEq)]
+struct Named {
+    projects: HashMap<ProjectId, Known>,
+    /// By project and the key's first characters, which several keys may share.
+    keys: HashMap<(ProjectId, Box<str>), Known>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -177,6 +188,36 @@ impl KeyRing {
         self.check(project, first.key.as_str())
     }
 
+    /// What a request is counted for that claims to be of a project and a key: the names of those that are known, and not
+    /// too many of them.
+    #[must_use]
+    pub fn labels(&self, project: Option<ProjectId>, key: Option<&str>) -> (Known, Known) {
+        let keys = self.in_force();
+        let record = key.and_then(|key| keys.keys.get(key));
+        let project = project.or_else(|| record.map(|record| record.project_id));
+        let Some(known) = project.and_then(|project| keys.named.projects.get(&project)) else {
+            return (Known::OTHER, Known::OTHER);
+        };
+        let record = record.filter(|record| Some(record.project_id) == project);
+        let key = record.and_then(|record| keys.named.keys.get(&named_key(record)));
+        (known.clone(), key.cloned().unwrap_or(Known::OTHER))
+    }
+
+    /// Everything that [`KeyRing::labels`] returns, whatever requests claim.
+    #[must_use]
+    pub fn all_labels(&self) -> Vec<(Known, Known)> {
+        let Named { projects, keys } = &self.in_force().named;
+        let of_keys = keys.iter().filter_map(|((project, _), key)| {
+            let project = projects.get(project)?;
+            Some((project.clone(), key.clone()))
+        });
+        let of_projects = projects
+            .values()
+            .map(|project| (project.clone(), Known::OTHER));
+        let others = [(Known::OTHER, Known::OTHER)];
+        of_keys.chain(of_projects).chain(others).collect()
+    }
+
     /// The project that a key belongs to, disabled or not.
     #[must_use]
     pub fn project_of_key(&self, key: &str) -> Option<ProjectId> {
@@ -228,8 +269,32 @@ impl Keys {
         }
         let shared = all.into_iter().map(|(key, record)| (key, Arc::new(record)));
         keys.keys = shared.collect();
+        keys.named = Named::of(&keys);
         keys
     }
+}
+
+impl Named {
+    /// The first ones in their order: what is named does not depend on which request comes first.
+    fn of(keys: &Keys) -> Self {
+        let projects: BTreeSet<ProjectId> = keys.projects.keys().copied().collect();
+        let named = projects.into_iter().take(REFUSAL_LABELS_MAX);
+        let projects = named.map(|project| (project, Known::new(&project.to_string())));
+        let all: BTreeSet<_> = keys.keys.values().map(|record| named_key(record)).collect();
+        let named = all.into_iter().take(REFUSAL_LABELS_MAX);
+        let keys = named.map(|(project, prefix)| {
+            let key = Known::new(&prefix);
+            ((project, prefix), key)
+        });
+        Self {
+            projects: projects.collect(),
+            keys: keys.collect(),
+        }
+    }
+}
+
+fn named_key(record: &KeyRecord) -> (ProjectId, Box<str>) {
+    (record.project_id, record.key.prefix().into())
 }
 
 #[cfg(test)]
@@ -289,6 +354,45 @@ mod tests {
         let uri = "/?a".parse().expect("a path");
         let missing = ring.check_request(project(1), &uri, &HeaderMap::new());
         assert_eq!(missing.map(|_| ()), Err(KeyRefusal::Missing));
+    }
+
+    #[test]
+    fn a_stranger_makes_no_label() {
+        let ring = KeyRing::new(&configured());
+        let labels = |number: Option<u64>, key: Option<&str>| {
+            let (project, key) = ring.labels(number.map(project), key);
+            format!("{} {}", project.as_str(), key.as_str())
+        };
+        for (number, key, expected) in [
+            (Some(2), Some("two"), "2 two"),
+            (None, Some("two"), "2 two"),
+            (Some(2), Some("old"), "2 old"),
+            (Some(1), Some("two"), "1 other"),
+            (Some(2), Some("twofold"), "2 other"),
+            (Some(2), None, "2 other"),
+            (Some(77), Some("two"), "other other"),
+            (Some(77), Some("stranger"), "other other"),
+            (None, None, "other other"),
+        ] {
+            assert_eq!(labels(number, key), expected, "{number:?} {key:?}");
+        }
+        let all = ring.all_labels();
+        assert_eq!(
+            all.len(),
+            6,
+            "three keys, two projects and the others: {all:?}"
+        );
+        let many = |projects: u64| (0..projects).flat_map(|n| (0..3).map(move |k| (n, k)));
+        let records = many(100)
+            .map(|(n, k)| record(&format!("{n:03}{k}"), n))
+            .collect();
+        ring.put(Keys::of(&configured(), records));
+        let all = ring.all_labels();
+        assert!(all.len() <= 2 * REFUSAL_LABELS_MAX + 1, "{}", all.len());
+        for (number, key) in many(100) {
+            let labels = ring.labels(Some(project(number)), Some(&format!("{number:03}{key}")));
+            assert!(all.contains(&labels), "{labels:?} was not shown at 0");
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ mod quota_desk;
 mod read;
 mod readers;
 pub mod receive;
+mod refusal_log;
+mod refusals;
 mod refused_body;
 mod request_id;
 pub mod resumable;

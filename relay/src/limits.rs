@@ -194,6 +194,14 @@ pub(crate) const CLAIM_POLL: (Duration, Duration) =
 pub(crate) const CLAIM_MARGIN: Duration = Duration::from_secs(5);
 /// How often keys are read from the state store; a disabled one is refused after this at the latest.
 pub(crate) const KEYS_REFRESH: Duration = Duration::from_secs(2);
+/// What belongs to a crash and came this long before it is found with it, be it on the day before.
+pub(crate) const LATE_AHEAD_MAX: Duration = Duration::from_secs(3600);
+/// Refusals of one reason that are logged within a period; the others are counted.
+pub(crate) const REFUSALS_LOGGED_MAX: u32 = 10;
+/// That period.
+pub(crate) const REFUSALS_LOGGED_PERIOD: Duration = Duration::from_secs(60);
+/// Projects, and keys, that refusals are counted for by name; those of all others are counted together.
+pub(crate) const REFUSAL_LABELS_MAX: usize = 32;
 /// What a client is told to wait when the fault is ours.
 pub(crate) const RETRY_AFTER_SECONDS: u64 = 30;
 /// Names in a form field `sentry[a][b]…`, as Sentry's Relay has it.

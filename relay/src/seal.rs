@@ -4,9 +4,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use shared::config::{Keep, PrivacyConfig};
 use shared::envelope::{Attachment, AttachmentKind, Envelope, OVERFLOWED_EVENT};
+use shared::event::resolve_auto_addresses;
 use shared::id::{AttachmentId, EventId, ProjectId};
 use shared::privacy::scrub_payload;
-use shared::report::EventPayload;
+use shared::report::{EventPayload, USER_REPORT_NAME};
 use shared::spool::Draft;
 
 use crate::body::Received;
@@ -24,7 +25,6 @@ const MINIDUMP_NAME: &str = "minidump.dmp";
 const ATTACHMENT_NAME: &str = "attachment";
 /// The name of an event item that had to be kept as a file.
 const EVENT_NAME: &str = "event.json";
-const USER_REPORT_NAME: &str = "user_report.json";
 
 /// Who sends, and where.
 #[derive(Clone, Debug)]
@@ -46,8 +46,9 @@ pub struct Told {
     pub event_id: Option<EventId>,
     /// The event that came before, whose files these are.
     pub attached_to: Option<EventId>,
-    /// Who sends, as the request's address says: product, version and guid, for what the form does not say.
-    pub identity: Vec<(String, String)>,
+    /// The parameters of the request's address. A dump that is the body has them for its form; beside a form, those that
+    /// name the sender say what the form does not.
+    pub query: Vec<Field>,
     /// Who was at the machine: the user id of Unreal Engine's uploader.
     pub unreal_user: Option<String>,
     /// What was odd.
@@ -97,6 +98,7 @@ pub(crate) async fn seal(
     told.warnings.append(&mut upload.warnings);
     recognise_dump(&mut upload, &mut told);
     let is_about_another = is_about_another(&upload);
+    let is_raw = is_raw(&upload);
     let dump = find_dump(&mut upload, need, &mut told.warnings)?;
     if upload.files.is_empty() && upload.fields.is_empty() {
         return Ok(None);
@@ -105,7 +107,12 @@ pub(crate) async fn seal(
     let sources = read_sources(&upload, &mut told, readers).await?;
     let (indices, sources): (Vec<usize>, Vec<Source>) = sources.into_iter().unzip();
     let mut fields = std::mem::take(&mut upload.fields);
-    fields.extend(identity(&fields, std::mem::take(&mut told.identity)));
+    let query = std::mem::take(&mut told.query);
+    fields.extend(if is_raw {
+        query
+    } else {
+        identity(&fields, query)
+    });
     let Merged {
         mut payload,
         event_id,
@@ -114,14 +121,21 @@ pub(crate) async fn seal(
     payload.attached_to = told
         .attached_to
         .or_else(|| told.event_id.filter(|_| is_about_another));
-    scrub_payload(&mut payload, privacy);
-    let in_event = |file: usize| {
+    let remote_addr = match privacy.client_address {
+        Keep::Keep => sender.remote_addr,
+        Keep::Drop => None,
+    };
+    let reports_changed = protect(&mut payload, remote_addr.as_deref(), privacy);
+    let in_event = |file: usize, data: EventData| {
         let source = indices.iter().position(|source| *source == file);
-        payload.attached_to.is_none() && source.is_some_and(|source| !damaged.contains(&source))
+        // Apart from their crash, users' reports stay files, but for those that are not kept as they came.
+        let is_altered = data == EventData::UserReport && reports_changed;
+        (payload.attached_to.is_none() || is_altered)
+            && source.is_some_and(|source| !damaged.contains(&source))
     };
     let files = upload.files.into_iter().enumerate();
     let kept = files.filter(|(at, file)| match file.head.role {
-        Role::EventData(data) => data.is_kept() || !in_event(*at),
+        Role::EventData(data) => data.is_kept() || !in_event(*at, data),
         Role::Minidump | Role::Attachment(_) => true,
     });
     let attachments = kept.map(|(at, file)| attachment(file, Some(at) == dump, &upload.received));
@@ -129,10 +143,7 @@ pub(crate) async fn seal(
         event_id: sender.event_id,
         project_id: sender.project_id,
         received_at: Timestamp::now(),
-        remote_addr: match privacy.client_address {
-            Keep::Keep => sender.remote_addr,
-            Keep::Drop => None,
-        },
+        remote_addr,
         attachments: attachments.collect(),
         event: Bytes::new(),
     };
@@ -225,16 +236,33 @@ fn find_dump(
     }
 }
 
+/// Puts the client's address where the event asks for it, and takes out what the project does not keep. Returns whether
+/// that altered what users wrote.
+fn protect(payload: &mut EventPayload, client: Option<&str>, privacy: &PrivacyConfig) -> bool {
+    let sent = payload.user_reports.clone();
+    resolve_auto_addresses(payload, client);
+    scrub_payload(payload, privacy);
+    payload.user_reports != sent
+}
+
+/// Whether the body is the dump itself: files of forms and envelopes have names of their own, or fields beside them.
+fn is_raw(upload: &Upload) -> bool {
+    let [file] = &upload.files[..] else {
+        return false;
+    };
+    upload.fields.is_empty() && file.head.role == Role::Minidump && file.head.name.is_none()
+}
+
 /// What the request's address says about its sender and the form does not.
-fn identity(fields: &[Field], said: Vec<(String, String)>) -> Vec<Field> {
+fn identity(fields: &[Field], query: Vec<Field>) -> Vec<Field> {
     let has = |name: &str| fields.iter().any(|(field, _)| field == name);
-    let said = said.into_iter().filter(|(name, _)| match name.as_str() {
+    let says_more = |(name, _): &Field| match name.as_str() {
         "product" => !has("prod") && !has("product"),
         "version" => !has("ver") && !has("version"),
-        name => !has(name),
-    });
-    said.map(|(name, value)| (name, value.into_bytes()))
-        .collect()
+        "guid" => !has("guid"),
+        _ => false,
+    };
+    query.into_iter().filter(says_more).collect()
 }
 
 fn missing_minidump(upload: &Upload) -> Rejection {

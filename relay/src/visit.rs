@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::Uri;
 use axum::http::request::Parts;
 use axum::response::Response;
 use shared::id::{EventId, ProjectId};
@@ -13,19 +14,31 @@ use tracing::Span;
 
 use crate::app::{App, Peer};
 use crate::auth::KeyRefusal;
+use crate::client_address::client_address;
 use crate::delivery::Receipt;
 use crate::error::Rejection;
+use crate::event_data::Field;
 use crate::key_ring::KeyGrant;
+use crate::limits::FORM_FIELDS_MAX;
 use crate::publish::publish;
 use crate::query;
 use crate::receive::{Delivered, Format, Taken};
+use crate::refusals::Claimed;
 use crate::sdk;
 use crate::seal::{Sender, Told};
 
 /// The parameter that says which form of id the client can keep, and the short one's name.
 const ID_FORM: (&str, &str) = ("id", "hex16");
-/// Parameters that Crashpad adds to the address it was given, which also say who sends.
-const IDENTITY_PARAMETERS: [&str; 3] = ["product", "version", "guid"];
+/// Parameters that are about the request and not about its crash.
+const REQUEST_PARAMETERS: [&str; 7] = [
+    ID_FORM.0,
+    "key",
+    "sentry_key",
+    "sentry_secret",
+    "sentry_version",
+    "sentry_client",
+    "sentry_timestamp",
+];
 
 /// A request that brings an upload.
 pub(crate) struct Visit {
@@ -33,6 +46,8 @@ pub(crate) struct Visit {
     pub(crate) head: Parts,
     body: Body,
     begun: Instant,
+    /// Who sends, once that is known: the key may stand in the body.
+    admitted: Option<KeyGrant>,
     _in_flight: Raised,
 }
 
@@ -53,6 +68,7 @@ impl Visit {
             head,
             body,
             begun: Instant::now(),
+            admitted: None,
             _in_flight: Raised::by(&app.services.metrics.uploads_in_flight, 1),
         }
     }
@@ -79,11 +95,18 @@ impl Visit {
         mut told: Told,
     ) -> Result<Arrival, Rejection> {
         let Self {
-            app, head, body, ..
+            app,
+            head,
+            body,
+            admitted,
+            ..
         } = self;
         Span::current().record("project_id", project_id.get());
         let _turn = app.admission.upload().await?;
-        let peer = head.extensions.get::<Peer>();
+        let client = head
+            .extensions
+            .get::<Peer>()
+            .and_then(|peer| client_address(peer.0.ip(), &head.headers, &app.trusted_proxies));
         let sender = Sender {
             event_id: if wants_short_id(head) {
                 EventId::with_short_form(project_id)
@@ -91,13 +114,10 @@ impl Visit {
                 app.delivery.fresh_event_id()
             },
             project_id,
-            remote_addr: peer.map(|peer| peer.0.ip().to_canonical().to_string()),
+            remote_addr: client.map(|address| address.to_string()),
         };
         told.sdk = sdk::name(&head.uri, &head.headers);
-        told.identity = IDENTITY_PARAMETERS
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), query::value(&head.uri, name)?)))
-            .collect();
+        told.query = crash_parameters(&head.uri, &mut told.warnings);
         let length = app.intake.check_head(&head.headers)?;
         let draft = app.delivery.reserve(length.unwrap_or_default());
         let delivered = Delivered {
@@ -105,7 +125,9 @@ impl Visit {
             body,
             draft: draft.map_err(Rejection::Spool)?,
         };
-        match app.intake.receive(sender, format, delivered, told).await? {
+        let taken = app.intake.receive(sender, format, delivered, told).await;
+        *admitted = grant.get().cloned();
+        match taken? {
             Taken::Upload(upload) => {
                 let grant = grant.get().cloned().ok_or(KeyRefusal::Missing)?;
                 let about = upload.payload.attached_to;
@@ -135,7 +157,13 @@ impl Visit {
         told: impl FnOnce(Response) -> Response,
     ) -> Response {
         let answer = answer.unwrap_or_else(|rejection| {
-            told(self.app.refuse(rejection, &self.head.headers, self.body))
+            let claimed = || Claimed::of(&self.head);
+            let sender = self.admitted.as_ref().map_or_else(claimed, Claimed::from);
+            let headers = &self.head.headers;
+            told(
+                self.app
+                    .refuse_sender(rejection, sender, headers, self.body),
+            )
         });
         let metrics = &self.app.services.metrics;
         metrics
@@ -143,6 +171,20 @@ impl Visit {
             .observe(self.begun.elapsed().as_secs_f64());
         answer
     }
+}
+
+/// What a query says about a crash.
+fn crash_parameters(uri: &Uri, warnings: &mut Vec<String>) -> Vec<Field> {
+    let is_about_crash = |(name, _): &Field| !REQUEST_PARAMETERS.contains(&name.as_str());
+    let mut parameters: Vec<Field> = query::pairs(uri).filter(is_about_crash).collect();
+    let surplus = parameters.len().saturating_sub(FORM_FIELDS_MAX);
+    if surplus > 0 {
+        parameters.truncate(FORM_FIELDS_MAX);
+        warnings.push(format!(
+            "{surplus} parameters of the query were left out: expected at most {FORM_FIELDS_MAX}"
+        ));
+    }
+    parameters
 }
 
 fn wants_short_id(head: &Parts) -> bool {

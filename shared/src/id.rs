@@ -211,6 +211,12 @@ impl PublicKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Its first four characters, by which operators know it: all of a shorter one.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        self.0.get(..4).unwrap_or(&self.0)
+    }
 }
 
 /// Keys do not belong in logs: only the first four characters are shown.
@@ -350,7 +356,10 @@ mod tests {
     #[test]
     fn project_0_is_one_like_any_other() {
         let project: ProjectId = "0".parse().expect("a project");
-        assert_eq!((project, project.to_string()), (ProjectId::new(0), "0".into()));
+        assert_eq!(
+            (project, project.to_string()),
+            (ProjectId::new(0), "0".into())
+        );
         let read: Result<ProjectId, _> = serde_json::from_str("0");
         assert_eq!(read.ok(), Some(project));
     }

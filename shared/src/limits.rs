@@ -135,3 +135,11 @@ pub const REPLAY_BYTES_MAX: usize = 8 << 20;
 pub const STATE_PAGE_OUTCOMES: u32 = 500;
 /// Crashes that one command processes again.
 pub const REPROCESSED_EVENTS_MAX: usize = 1_000_000;
+/// Uploads whose user reports are listed at one crash.
+pub const USER_REPORT_LISTS_MAX: usize = 50;
+/// User reports of one upload that are listed.
+pub const USER_REPORTS_LISTED_MAX: usize = 16;
+/// JSON bytes of a user report that is listed whole.
+pub const USER_REPORT_BYTES_MAX: usize = 64 << 10;
+/// Characters of each of its texts that are listed of a larger one.
+pub const USER_REPORT_TEXT_CHARS_MAX: usize = 4096;

@@ -182,7 +182,11 @@ impl Scrubber {
     }
 
     fn drops(&mut self, name: &str) -> bool {
-        let is_address = || ADDRESS_NAMES.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let is_address = || {
+            ADDRESS_NAMES
+                .iter()
+                .any(|known| known.eq_ignore_ascii_case(name))
+        };
         if self.drops_addresses() && is_address() {
             self.addresses += 1;
             return true;

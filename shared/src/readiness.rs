@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
+/// Why a part is not ready that nothing is known of.
+const UNKNOWN: &str = "not known yet";
+
 /// What readiness is made of.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Part {
@@ -116,9 +119,18 @@ impl Readiness {
             .and_modify(|entry| entry.need = need)
             .or_insert_with(|| Entry {
                 need,
-                state: PartState::not_ready("not known yet"),
+                state: PartState::not_ready(UNKNOWN),
                 since: Timestamp::now(),
             });
+    }
+
+    /// Says whose first answer a part waits for, by product and address, as long as nothing else is known of it.
+    pub fn wait_for(&self, part: Part, address: &str) {
+        if let Some(entry) = self.parts().get_mut(&part)
+            && entry.state == PartState::not_ready(UNKNOWN)
+        {
+            entry.state = PartState::not_ready(format!("waits for the first answer of {address}"));
+        }
     }
 
     /// Says how a part is. Nothing happens when that is no news; a part that was never registered is ignored.

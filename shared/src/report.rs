@@ -14,7 +14,7 @@ use crate::id::{EventId, ProjectId};
 use crate::outcome::MissingChunks;
 
 pub use payload::{Client, EventPayload};
-pub use user_report::{LateUserReport, crash_of};
+pub use user_report::{LateUserReport, USER_REPORT_NAME, crash_of};
 
 /// The value of a report's `schema` field.
 pub const REPORT_SCHEMA: &str = "crash-report/1";

@@ -2,18 +2,16 @@
 //! our relays send them. Pure.
 
 use bytes::Bytes;
+use serde_json::Value;
 use shared::envelope::AttachmentKind;
 use shared::id::{AttachmentId, EventId};
 use shared::message::{
     AttachmentEntry, AttachmentMessage, EventMessage, Headers, MessageError, UserReportMessage,
 };
-use shared::report::EventPayload;
+use shared::report::{EventPayload, USER_REPORT_NAME};
 
 use super::assembly::Received;
 use super::received_at::ReceivedAt;
-
-/// What a user report is called among its crash's files.
-const USER_REPORT_NAME: &str = "user_report.json";
 
 /// A file as an upload of its own; its message says no time. Its id follows from the crash's and the file's, so that a copy is known.
 pub(super) fn file(
@@ -36,10 +34,10 @@ pub(super) fn file(
         payload: &[],
         attachments: vec![attachment],
     };
-    received(late, event_id, received_at, headers, offset)
+    received(late, event_id, Vec::new(), received_at, headers, offset)
 }
 
-/// A user report as a file.
+/// A user report as a file, and as what it says.
 ///
 /// # Errors
 /// [`MessageError::NoCrash`] when it does not say which crash it is about.
@@ -67,18 +65,29 @@ pub(super) fn user_report(
         payload: &[],
         attachments: vec![file],
     };
-    Ok(received(late, crash, received_at, headers, offset))
+    // It was read for the crash's id.
+    let report = serde_json::from_slice(message.payload).map_err(MessageError::NoCrash)?;
+    Ok(received(
+        late,
+        crash,
+        vec![report],
+        received_at,
+        headers,
+        offset,
+    ))
 }
 
 fn received(
     message: EventMessage<'static>,
     crash: EventId,
+    user_reports: Vec<Value>,
     received_at: ReceivedAt,
     headers: Headers,
     offset: i64,
 ) -> Received<'static> {
     let about = EventPayload {
         attached_to: Some(crash),
+        user_reports,
         ..EventPayload::default()
     };
     // INVARIANT: a payload is plain values under text keys.

@@ -55,6 +55,7 @@ impl KafkaQueue {
             readiness, metrics, ..
         } = services;
         // Without any of these the spool takes uploads.
+        let address = config.kafka.address();
         for part in [
             Part::Broker,
             Part::Topic,
@@ -63,6 +64,7 @@ impl KafkaQueue {
             Part::Producer,
         ] {
             readiness.register(part, Need::Informative);
+            readiness.wait_for(part, &address);
         }
         let topic = config.kafka.topics.attachments.clone();
         let placement = Arc::new(Placement::new());
@@ -96,6 +98,7 @@ impl KafkaQueue {
             limit,
             spool: spool.clone(),
             breaker,
+            address,
             readiness: readiness.clone(),
             metrics: metrics.clone(),
         };
@@ -202,7 +205,11 @@ async fn first_contact(
         Ok(Err(error @ KafkaError::Unavailable { .. })) => error,
         Err(_elapsed) => KafkaError::Unavailable {
             doing: "describing a topic",
-            error: format!("no answer within {}s", FIRST_ANSWER_WAIT.as_secs()),
+            error: format!(
+                "{}: no answer within {}s",
+                config.address(),
+                FIRST_ANSWER_WAIT.as_secs()
+            ),
         },
     };
     let producer = start(None)?;

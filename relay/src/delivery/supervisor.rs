@@ -26,6 +26,8 @@ pub(super) struct Supervisor {
     pub(super) limit: LimitWatch,
     pub(super) spool: SpoolDirectory,
     pub(super) breaker: Breaker,
+    /// Whom the producer talks to, for operators.
+    pub(super) address: String,
     pub(super) readiness: Readiness,
     pub(super) metrics: Metrics,
 }
@@ -72,7 +74,8 @@ impl Supervisor {
             None => PartState::Ready,
             Some(why) => {
                 let complaint = health.complaint.map(|said| format!("; {said}"));
-                PartState::not_ready(why + &complaint.unwrap_or_default())
+                let complaint = complaint.unwrap_or_default();
+                PartState::not_ready(format!("{}: {why}{complaint}", self.address))
             }
         };
         self.readiness.set(Part::Producer, state);

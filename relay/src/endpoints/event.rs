@@ -8,19 +8,23 @@ use axum::http::header::{
 };
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use shared::id::{EventId, ProjectId};
 use shared::outcome::{Outcome, Verdict};
-use shared::report::{REPORT_GONE, ReportAttachment};
+use shared::report::{LateUserReport, REPORT_GONE, ReportAttachment};
 use shared::state::EventStatus;
-use shared::storage::{EventFolder, StoredFile};
+use shared::storage::{EventFolder, StorageError, StoredFile};
 
 use crate::activity::Activity;
-use crate::app::{App, log};
+use crate::app::App;
 use crate::error::Rejection;
+use crate::limits::LATE_AHEAD_MAX;
 use crate::readers::{Reader, ReportAnswer};
+use crate::refusals::Claimed;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
@@ -44,6 +48,9 @@ struct StatusBody {
     /// Files that came after the crash, as reports list them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     late_attachments: Vec<ReportAttachment>,
+    /// What users wrote about the crash apart from it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    late_user_reports: Vec<LateUserReport>,
 }
 
 #[derive(Serialize)]
@@ -76,7 +83,7 @@ pub(crate) async fn status(
     let mut response = match look_up(&app, &project, &event, &head).await {
         Ok((found, reader)) => answer(&app, found, reader, &head),
         Err(rejection) => {
-            log(&rejection);
+            app.log_refusal(&rejection, &Claimed::of(&head));
             rejection.into_response()
         }
     };
@@ -135,6 +142,7 @@ async fn look_up(
                 failure: None,
                 report_gone: None,
                 late_attachments: Vec::new(),
+                late_user_reports: Vec::new(),
             };
             Found { body, report: None }
         }
@@ -148,26 +156,48 @@ async fn look_up(
         }
     };
     if grant.reads_reports() {
-        found.body.late_attachments = late(app, &found.body).await?;
+        add_late(app, &mut found.body).await?;
     }
     Ok((found, reader))
 }
 
-async fn late(app: &App, body: &StatusBody) -> Result<Vec<ReportAttachment>, Rejection> {
+/// What came apart from the crash, in the order that it came in. What was ahead of a crash stands under its own day.
+async fn add_late(app: &App, body: &mut StatusBody) -> Result<(), Rejection> {
     let folder = EventFolder {
         project_id: body.project_id,
         received_at: body.received_at,
         event_id: body.event_id,
     };
-    let lists = app.services.storage.late_files(folder).await;
-    let lists = lists.map_err(|error| Rejection::StatusUnavailable(error.into()))?;
-    let mut files = Vec::new();
-    for list in lists {
-        let list: Vec<ReportAttachment> = serde_json::from_slice(&list)
-            .map_err(|error| Rejection::StatusUnavailable(error.into()))?;
-        files.extend(list);
+    let ahead = EventFolder {
+        received_at: body.received_at - LATE_AHEAD_MAX,
+        ..folder
+    };
+    let yesterday = (ahead.day() != folder.day()).then_some(ahead);
+    let storage = &app.services.storage;
+    for folder in yesterday.into_iter().chain([folder]) {
+        let files = read_lists(storage.late_files(folder).await)?;
+        body.late_attachments.extend(files);
+        let reports = read_lists(storage.user_reports(folder).await)?;
+        body.late_user_reports.extend(reports);
     }
-    Ok(files)
+    body.late_user_reports
+        .sort_by_key(|report| report.received_at);
+    Ok(())
+}
+
+/// The entries of all lists; each is JSON of our own.
+fn read_lists<T: DeserializeOwned>(
+    lists: Result<Vec<Bytes>, StorageError>,
+) -> Result<Vec<T>, Rejection> {
+    let unavailable =
+        |error: Box<dyn std::error::Error + Send + Sync>| Rejection::StatusUnavailable(error);
+    let mut entries = Vec::new();
+    for list in lists.map_err(|error| unavailable(error.into()))? {
+        let list: Vec<T> =
+            serde_json::from_slice(&list).map_err(|error| unavailable(error.into()))?;
+        entries.extend(list);
+    }
+    Ok(entries)
 }
 
 /// What a key that reads no reports learns.
@@ -191,6 +221,7 @@ fn reason_alone(outcome: &Outcome) -> StatusBody {
         failure,
         report_gone: None,
         late_attachments: Vec::new(),
+        late_user_reports: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod envelope;
 pub(crate) mod event;
 pub(crate) mod health;
 pub(crate) mod minidump;
+pub(crate) mod nowhere;
 pub(crate) mod resumable;
 pub(crate) mod submit;
 pub(crate) mod unreal;

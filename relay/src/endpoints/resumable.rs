@@ -34,7 +34,7 @@ pub(crate) async fn create(
 ) -> Response {
     let (head, body) = request.into_parts();
     let created = begin(&app, &project, &head).await;
-    created.unwrap_or_else(|rejection| app.refuse(rejection, &head.headers, body))
+    created.unwrap_or_else(|rejection| app.refuse(rejection, &head, body))
 }
 
 pub(crate) async fn append(
@@ -45,7 +45,7 @@ pub(crate) async fn append(
     let (head, mut body) = request.into_parts();
     match bring(&app, &project, &id, &head, &mut body).await {
         Ok(progress) => (StatusCode::NO_CONTENT, told(progress)).into_response(),
-        Err(rejection) => app.refuse(rejection, &head.headers, body),
+        Err(rejection) => app.refuse(rejection, &head, body),
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) async fn progress(
     };
     match looked.await {
         Ok(progress) => ([(CACHE_CONTROL, NO_STORE)], told(progress)).into_response(),
-        Err(rejection) => app.refuse(rejection, &head.headers, body),
+        Err(rejection) => app.refuse(rejection, &head, body),
     }
 }
 
@@ -79,7 +79,7 @@ pub(crate) async fn remove(
     };
     match removed.await {
         Ok(()) => (StatusCode::NO_CONTENT, [(TUS_RESUMABLE, VERSION)]).into_response(),
-        Err(rejection) => app.refuse(rejection, &head.headers, body),
+        Err(rejection) => app.refuse(rejection, &head, body),
     }
 }
 

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 pub use admin::AdminConfig;
 pub use envelope::{EnvelopeConfig, OtherItems};
@@ -30,6 +31,8 @@ pub use units::{ByteSize, Secret, Span};
 
 /// So many bytes every body may become, however small it came.
 pub const INFLATION_FREE_BYTES: ByteSize = ByteSize::mib(10);
+/// Where Redis listens unless its URL says otherwise.
+const REDIS_PORT: u16 = 6379;
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -125,6 +128,17 @@ pub struct KafkaConfig {
     pub chunk: ChunkConfig,
 }
 
+impl KafkaConfig {
+    /// The product and its address, for messages: none of it is secret.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match &self.brokers {
+            Some(brokers) => format!("Kafka at {brokers}"),
+            None => "the local queue".into(),
+        }
+    }
+}
+
 /// `[kafka.topics]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -153,6 +167,24 @@ pub struct ChunkConfig {
 pub struct RedisConfig {
     /// `redis://…`; none: SQLite in `data.dir`.
     pub url: Option<Secret>,
+}
+
+impl RedisConfig {
+    /// The product and its address, for messages: none of it is secret.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let Some(url) = &self.url else {
+            return "SQLite".into();
+        };
+        let url = Url::parse(url.expose()).ok();
+        let place = url
+            .as_ref()
+            .and_then(|url| match (url.host_str(), url.port()) {
+                (Some(host), port) => Some(format!("{host}:{}", port.unwrap_or(REDIS_PORT))),
+                (None, _) => Some(url.path().to_owned()),
+            });
+        place.map_or("Redis".into(), |place| format!("Redis at {place}"))
+    }
 }
 
 /// `[limits]`

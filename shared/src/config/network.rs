@@ -163,8 +163,14 @@ mod tests {
             ("fe80::/10", "febf::1", "fec0::1"),
         ] {
             let address = |text: &str| text.parse().expect("an address");
-            assert!(network(text).contains(address(inside)), "{inside} in {text}");
-            assert!(!network(text).contains(address(outside)), "{outside} in {text}");
+            assert!(
+                network(text).contains(address(inside)),
+                "{inside} in {text}"
+            );
+            assert!(
+                !network(text).contains(address(outside)),
+                "{outside} in {text}"
+            );
         }
     }
 
@@ -184,7 +190,15 @@ mod tests {
 
     #[test]
     fn what_is_no_network_is_refused_as_it_was_found() {
-        for text in ["", "proxy", "10.0.0.0/33", "::1/129", "10.0.0/8", "10.0.0.0/", "10.0.0.0/-1"] {
+        for text in [
+            "",
+            "proxy",
+            "10.0.0.0/33",
+            "::1/129",
+            "10.0.0/8",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+        ] {
             let refused = text.parse::<Network>().expect_err(text).to_string();
             assert!(refused.contains(&format!("found {text:?}")), "{refused}");
         }

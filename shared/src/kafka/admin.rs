@@ -16,7 +16,7 @@ use crate::limits::ADMIN_REQUEST_TIMEOUT;
 const NEW_TOPIC_WAIT: Duration = Duration::from_secs(2);
 
 /// The one administrative client of the process.
-pub struct Admin(Arc<AdminClient<DefaultClientContext>>);
+pub struct Admin(Arc<AdminClient<DefaultClientContext>>, Arc<str>);
 
 /// What the cluster says of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,8 +79,9 @@ impl Admin {
     /// [`KafkaError::Misconfigured`] when librdkafka does not take the settings.
     pub fn new(config: &KafkaConfig) -> Result<Self, KafkaError> {
         let client = settings::admin(config).create();
+        let brokers = config.brokers.as_deref().unwrap_or_default();
         client
-            .map(|client| Self(Arc::new(client)))
+            .map(|client| Self(Arc::new(client), brokers.into()))
             .map_err(|error| {
                 KafkaError::from_settings("making an admin client", &error, &config.options)
             })
@@ -99,7 +100,7 @@ impl Admin {
                 Err(KafkaError::NoTopic { .. }) if Instant::now() < until => {
                     tokio::time::sleep(NEW_TOPIC_WAIT / 10).await;
                 }
-                described => return described,
+                described => return described.map_err(|error| error.at(&self.1)),
             }
         }
     }
@@ -221,8 +222,8 @@ impl Admin {
             topic = topic.set("max.message.bytes", bytes);
         }
         let created = self.0.create_topics([&topic], &options()).await;
-        let created =
-            created.map_err(|error| KafkaError::from_client("creating a topic", &error))?;
+        let failed = |error| KafkaError::from_client("creating a topic", &error).at(&self.1);
+        let created = created.map_err(failed)?;
         match created.into_iter().next() {
             None | Some(Ok(_)) => Ok(true),
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),

@@ -74,6 +74,22 @@ impl KafkaError {
         }
     }
 
+    /// The same with the brokers' addresses in front of what was said.
+    #[must_use]
+    pub fn at(self, brokers: &str) -> Self {
+        match self {
+            Self::Unavailable { doing, error } => Self::Unavailable {
+                doing,
+                error: format!("{brokers}: {error}"),
+            },
+            Self::Misconfigured { doing, error } => Self::Misconfigured {
+                doing,
+                error: format!("{brokers}: {error}"),
+            },
+            Self::NoTopic { topic } => Self::NoTopic { topic },
+        }
+    }
+
     /// Sorts what a client call returned.
     pub(super) fn from_client(doing: &'static str, error: &ClientError) -> Self {
         let text = error.to_string();

@@ -1,6 +1,7 @@
 //! What metrics are labelled with: closed sets of names, never ids.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
@@ -142,6 +143,34 @@ impl EncodeLabelValue for Name {
     }
 }
 
+/// The name of one of so many things that a process knows by its configuration or its operators, such as a project. A
+/// stranger cannot make one: whatever is not known is [`Known::OTHER`].
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Known(Option<Arc<str>>);
+
+impl Known {
+    /// Everything that is not known.
+    pub const OTHER: Self = Self(None);
+
+    /// Something that is. The caller has a bound on how many there are.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(Some(name.into()))
+    }
+
+    /// The value in metrics.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or("other")
+    }
+}
+
+impl EncodeLabelValue for Known {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        self.as_str().encode(encoder)
+    }
+}
+
 impl EncodeLabelValue for Reason {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         self.as_str().encode(encoder)
@@ -161,7 +190,7 @@ macro_rules! label_sets {
 
 label_sets! {
     AcceptedLabels { endpoint: Endpoint, durable: Durable }
-    RejectedLabels { status: u16, reason: Name }
+    RejectedLabels { status: u16, reason: Name, project: Known, key: Known }
     ClosedLabels { reason: Closed }
     EnvelopeItemLabels { kind: Name }
     DeadLetterLabels { reason: Name }

@@ -65,7 +65,7 @@ metric_set! {
     uploads_accepted: Family<AcceptedLabels, Counter> = Family::default();
     "Uploads answered with the id of an earlier one that had the same minidump"
     uploads_repeated: Counter = Counter::default();
-    "Uploads refused, by status and reason"
+    "Uploads refused, by status, reason, project and the first four characters of the key, where those are known here"
     uploads_rejected: Family<RejectedLabels, Counter> = Family::default();
     "Items of envelopes that belong to no crash, by kind"
     envelope_items: Family<EnvelopeItemLabels, Counter> = Family::default();
@@ -199,6 +199,8 @@ metric_set! {
     retention_last_sweep_duration_seconds: SecondsGauge = Gauge::default();
     "Uploads of late files that were not kept because their event was deleted"
     late_files_of_deleted_events: Counter = Counter::default();
+    "Uploads whose user reports are not listed at their crash, because as many are as may be"
+    user_reports_left_out: Counter = Counter::default();
     "Accepted uploads whose note the state store never got; their outcome counts them instead"
     state_dropped_notes: Counter = Counter::default();
 }
@@ -299,11 +301,27 @@ impl MetricSet {
     }
 
     /// Counts an upload that got another answer; `reason` is a name from the relay's closed set.
-    pub fn count_rejected(&self, status: u16, reason: &'static str) {
-        let reason = Name(reason);
-        self.uploads_rejected
-            .get_or_create(&RejectedLabels { status, reason })
-            .inc();
+    pub fn count_rejected(&self, status: u16, reason: &'static str, project: Known, key: Known) {
+        let labels = RejectedLabels {
+            status,
+            reason: Name(reason),
+            project,
+            key,
+        };
+        self.uploads_rejected.get_or_create(&labels).inc();
+    }
+
+    /// Shows the refusals of a project and a key from now on, be there none yet.
+    pub fn show_rejections(&self, refusals: &[(u16, &'static str)], project: &Known, key: &Known) {
+        for (status, reason) in refusals {
+            let labels = RejectedLabels {
+                status: *status,
+                reason: Name(reason),
+                project: project.clone(),
+                key: key.clone(),
+            };
+            drop(self.uploads_rejected.get_or_create(&labels));
+        }
     }
 
     /// Counts an envelope's item that belongs to no crash; `kind` is a name from the relay's closed set.
@@ -503,7 +521,12 @@ mod tests {
     /// Metrics with a sample in every family.
     fn all() -> Metrics {
         let metrics = Metrics::default();
-        metrics.count_rejected(413, "too_large");
+        let (project, key) = (Known::new("0"), Known::OTHER);
+        metrics.show_rejections(&[(413, "too_large")], &project, &key);
+        let shown = "uploads_rejected_total{status=\"413\",reason=\"too_large\",project=\"0\",key=\"other\"}";
+        assert!(metrics.encode().contains(&format!("{shown} 0")));
+        metrics.count_rejected(413, "too_large", project, key);
+        assert!(metrics.encode().contains(&format!("{shown} 1")));
         metrics.count_dead_letter("not_msgpack");
         drop(metrics.enter(Stage::Parse));
         metrics.partition(7).lag_records.set(1);

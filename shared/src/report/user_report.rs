@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use crate::id::EventId;
 
+/// What a user report is called among its crash's files.
+pub const USER_REPORT_NAME: &str = "user_report.json";
+
 /// What a user wrote, as it is listed at the crash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LateUserReport {
@@ -43,11 +46,17 @@ mod tests {
         for (report, crash) in [
             (json!({"event_id": CRASH, "comments": "c"}), Some(CRASH)),
             (feedback(json!(CRASH)), Some(CRASH)),
-            (feedback(json!("0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0")), Some(CRASH)),
+            (
+                feedback(json!("0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0")),
+                Some(CRASH),
+            ),
             (feedback(json!(null)), None),
             (feedback(json!("x")), None),
             (feedback(json!("0".repeat(32))), None),
-            (json!({"event_id": OWN, "contexts": {"feedback": {"message": "m"}}}), None),
+            (
+                json!({"event_id": OWN, "contexts": {"feedback": {"message": "m"}}}),
+                None,
+            ),
             (json!({"comments": "c"}), None),
             (json!("x"), None),
         ] {

@@ -42,7 +42,7 @@ use crate::ledger::Ledger;
 use crate::limits;
 use crate::metrics::{Metrics, StateOperation};
 use crate::outcome::Outcome;
-use crate::readiness::Readiness;
+use crate::readiness::{Part, Readiness};
 
 /// Why the state store gave no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -135,6 +135,8 @@ struct Inner {
     metrics: Metrics,
     /// How long it may take where an upload waits for the answer.
     soon: Duration,
+    /// Product and address, for messages.
+    address: String,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -174,8 +176,12 @@ impl State {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let window = config.dedupe.window.get();
+        let address = config.redis.address();
+        readiness.wait_for(Part::State, &address);
         let store = match &config.redis.url {
-            Some(url) => Store::Redis(Redis::open(url, window, &tasks, stop.clone()).await?),
+            Some(url) => {
+                Store::Redis(Redis::open(url, &address, window, &tasks, stop.clone()).await?)
+            }
             None => Store::Sqlite(Sqlite::open(&config.data.dir.join("state.db"), window).await?),
         };
         let notes = Notes::start(store.clone(), metrics.clone(), &tasks, stop.clone());
@@ -184,6 +190,7 @@ impl State {
             notes,
             metrics: metrics.clone(),
             soon,
+            address,
             stop: stop.clone(),
             tasks: tasks.clone(),
         }));
@@ -363,7 +370,10 @@ impl State {
     ) -> Result<T, StateError> {
         let wait = self.0.soon;
         let answer = tokio::time::timeout(wait, answer).await;
-        let late = |_| StateError::Away(format!("no answer within {} ms", wait.as_millis()));
+        let late = |_| {
+            let (address, wait) = (&self.0.address, wait.as_millis());
+            StateError::Away(format!("{address}: no answer within {wait} ms"))
+        };
         self.counted(
             operation,
             answer.unwrap_or_else(|elapsed| Err(late(elapsed))),

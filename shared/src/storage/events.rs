@@ -176,7 +176,7 @@ impl Storage {
         match tokio::fs::remove_dir_all(directory.join(folder.as_prefix())).await {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(StorageError::Away(error.to_string())),
+            Err(error) => Err(self.away(&error)),
         }
     }
 }

@@ -73,8 +73,8 @@ impl Storage {
             Ok(Err(error)) if !is_final(&error) => Ok(()),
             Err(_) => {
                 let wait = limits::STORAGE_PROBE_TIMEOUT.as_secs();
-                self.health
-                    .note::<(), _>(&Err(format!("no answer within {wait} s")));
+                let silent = self.away(&format!("no answer within {wait} s"));
+                self.health.note::<(), _>(&Err(silent));
                 Ok(())
             }
             Ok(Err(error)) => Err(StorageError::Unusable(format!(
@@ -139,8 +139,9 @@ impl Storage {
             }
             Ok(())
         };
-        let looked = looked.await;
-        self.health.note(&looked);
+        let looked: object_store::Result<()> = looked.await;
+        let noted = looked.as_ref().map(drop).map_err(|error| self.away(error));
+        self.health.note(&noted);
         looked
     }
 }

@@ -7,10 +7,12 @@ mod options;
 mod path;
 mod place;
 mod room;
+mod user_reports;
 
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +35,7 @@ use self::room::Room;
 use crate::config::{ByteSize, Config};
 use crate::content::Content;
 use crate::limits;
-use crate::readiness::Readiness;
+use crate::readiness::{Part, Readiness};
 
 /// Why the storage did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +90,8 @@ pub struct Storage {
     directory: Option<Arc<Path>>,
     /// `None`: a bucket, which says itself when it takes no more.
     room: Option<Arc<Room>>,
+    /// Product and address, for messages.
+    address: Arc<str>,
     health: Arc<Health>,
 }
 
@@ -107,6 +111,7 @@ impl Storage {
             }
             Place::Bucket(_) => None,
         };
+        readiness.wait_for(Part::Storage, &place.address());
         let storage = Self {
             store,
             room,
@@ -118,6 +123,7 @@ impl Storage {
                 Place::Directory(directory) => Some(Arc::from(directory.as_path())),
                 Place::Bucket(_) => None,
             },
+            address: place.address().into(),
             health: Arc::new(Health::new(readiness)),
         };
         storage.look_first().await?;
@@ -230,7 +236,8 @@ impl Storage {
         let found = self.judge(found)?;
         let bytes = found.meta.size;
         let pieces = found.into_stream();
-        let pieces = pieces.map_err(|error| StorageError::Away(error.to_string()));
+        let storage = self.clone();
+        let pieces = pieces.map_err(move |error| storage.away(&error));
         Ok(Some(StoredFile {
             bytes,
             pieces: pieces.boxed(),
@@ -324,8 +331,13 @@ impl Storage {
 
     /// Turns object_store's errors into ours, and tells readiness.
     fn judge<T>(&self, result: object_store::Result<T>) -> Result<T, StorageError> {
+        let result = result.map_err(|error| self.away(&error));
         self.health.note(&result);
-        result.map_err(|error| StorageError::Away(error.to_string()))
+        result
+    }
+
+    fn away(&self, why: &dyn Display) -> StorageError {
+        StorageError::Away(format!("{}: {why}", self.address))
     }
 }
 

@@ -15,6 +15,8 @@ use crate::limits;
 pub(super) const UPLOADS: &str = "uploads";
 /// Where an event's folder lists the files that came after it.
 pub(super) const LATE: &str = "late";
+/// Where it lists what users wrote about it apart from it.
+pub(super) const USER_REPORTS: &str = "user_reports";
 
 /// Where an event's files are: `{project}/{yyyy-mm-dd}/{event_id}/…`, by the day (UTC) the relay had it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,6 +70,12 @@ impl EventFolder {
     #[must_use]
     pub fn late_list(&self, late: EventId) -> StoragePath {
         self.file(&format!("{LATE}/{late}.json"))
+    }
+
+    /// The list of what users wrote about it, as the upload `late` brought it.
+    #[must_use]
+    pub fn user_reports(&self, late: EventId) -> StoragePath {
+        self.file(&format!("{USER_REPORTS}/{late}.json"))
     }
 
     /// The day it is under.

@@ -92,6 +92,14 @@ impl Place {
         }
     }
 
+    /// The product and its address, for messages. Neither URL nor endpoint hold a secret.
+    pub(super) fn address(&self) -> String {
+        match self {
+            Self::Directory(dir) => format!("the directory {}", dir.display()),
+            Self::Bucket(bucket) => bucket.address(),
+        }
+    }
+
     /// What the storage is reached by, its prefix already in it.
     ///
     /// # Errors
@@ -129,6 +137,28 @@ impl Bucket {
     /// As the configuration has it.
     pub(super) fn url(&self) -> &Url {
         &self.url
+    }
+
+    fn address(&self) -> String {
+        let product = match self.cloud {
+            Cloud::S3 => "S3",
+            Cloud::Google => "Google Cloud Storage",
+            Cloud::Azure => "Azure Blob Storage",
+        };
+        let endpoint = self.options.iter().find_map(|(name, value)| {
+            let url = Url::parse(value)
+                .ok()
+                .filter(|_| name.ends_with("endpoint"))?;
+            let host = url.host_str()?.to_owned();
+            Some(
+                url.port()
+                    .map_or(host.clone(), |port| format!("{host}:{port}")),
+            )
+        });
+        let at = endpoint
+            .map(|endpoint| format!(" by {endpoint}"))
+            .unwrap_or_default();
+        format!("{product} at {}{at}", self.url)
     }
 
     fn open(&self) -> object_store::Result<Arc<dyn ObjectStore>> {

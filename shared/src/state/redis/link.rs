@@ -3,6 +3,7 @@
 //! redis-rs's `ConnectionManager` (1.8) is not used: it gives up for good when the handshake fails with anything but an
 //! input/output error (a refused password, say), and while Redis is away every request waits for its tries.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,6 +29,8 @@ enum Status {
 /// A handle on the connection.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
+    /// Product and address, for messages.
+    address: Arc<str>,
     status: watch::Receiver<Status>,
     broken: Arc<Notify>,
 }
@@ -36,6 +39,7 @@ impl Link {
     /// Starts the task that connects to `url` until `stop`, and waits for its first try.
     pub(super) async fn start(
         url: &Secret,
+        address: &str,
         recorder: Recorder,
         tasks: &TaskTracker,
         stop: CancellationToken,
@@ -46,8 +50,10 @@ impl Link {
         })?;
         let (sender, mut status) = watch::channel(Status::Down("not tried yet".into()));
         let broken = Arc::new(Notify::new());
+        let address: Arc<str> = address.into();
         let keeper = Keeper {
             client,
+            address: Arc::clone(&address),
             recorder,
             status: sender,
             broken: broken.clone(),
@@ -57,14 +63,18 @@ impl Link {
             .changed()
             .await
             .map_err(|_| StateError::Away("stopped".into()))?;
-        Ok(Self { status, broken })
+        Ok(Self {
+            address,
+            status,
+            broken,
+        })
     }
 
     /// The connection, when there is one now.
     pub(super) fn connection(&self) -> Result<MultiplexedConnection, StateError> {
         match &*self.status.borrow() {
             Status::Up(connection) => Ok(connection.clone()),
-            Status::Down(why) => Err(StateError::Away(why.clone())),
+            Status::Down(why) => Err(self.away(why)),
         }
     }
 
@@ -74,14 +84,19 @@ impl Link {
             if error.is_io_error() || error.is_unrecoverable_error() {
                 self.broken.notify_waiters();
             }
-            StateError::Away(error.to_string())
+            self.away(&error)
         })
+    }
+
+    fn away(&self, why: &dyn Display) -> StateError {
+        StateError::Away(format!("{}: {why}", self.address))
     }
 }
 
 /// The task that makes the connection.
 struct Keeper {
     client: Client,
+    address: Arc<str>,
     recorder: Recorder,
     status: watch::Sender<Status>,
     broken: Arc<Notify>,
@@ -100,7 +115,7 @@ impl Keeper {
                     // Listens before anyone can use the connection, so that no break goes unheard.
                     let broken = self.broken.notified();
                     self.status.send_replace(Status::Up(connection));
-                    tracing::info!("connected to Redis");
+                    tracing::info!(address = &*self.address, "connected to Redis");
                     broken.await;
                     backoff = self::backoff();
                     self.say_down("the connection broke".into());
@@ -130,7 +145,8 @@ impl Keeper {
             Status::Down(known) => *known == why,
         };
         if !told {
-            tracing::warn!(why, "Redis is away");
+            let address = &*self.address;
+            tracing::warn!(address, why, "Redis is away");
         }
         self.status.send_replace(Status::Down(why));
     }

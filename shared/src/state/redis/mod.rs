@@ -45,12 +45,13 @@ impl Redis {
     /// Starts to connect to `url`, and goes on until `stop`. `window` is `dedupe.window`.
     pub(super) async fn open(
         url: &Secret,
+        address: &str,
         window: Duration,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, StateError> {
         let recorder = Recorder::new();
-        let link = Link::start(url, recorder.clone(), tasks, stop.clone()).await?;
+        let link = Link::start(url, address, recorder.clone(), tasks, stop.clone()).await?;
         let scripts = Arc::new(Scripts::new());
         let claimer = Claimer::start(link.clone(), Arc::clone(&scripts), tasks, stop);
         Ok(Self {

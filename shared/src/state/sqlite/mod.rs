@@ -83,7 +83,7 @@ impl Sqlite {
             }
             Err(error) => drop(opened.send(Err(error))),
         });
-        spawned.map_err(|error| StateError::Away(error.to_string()))?;
+        spawned.map_err(|error| StateError::Away(format!("SQLite: {error}")))?;
         open.await.map_err(|_| stopped())??;
         Ok(Self { requests, window })
     }
@@ -327,7 +327,7 @@ fn transact(
     };
     transact().map_err(|error| {
         tracing::error!(%error, "a transaction of the state store failed");
-        StateError::Away(error.to_string())
+        StateError::Away(format!("SQLite: {error}"))
     })
 }
 
@@ -390,7 +390,7 @@ impl From<StateError> for JobError {
 
 impl From<rusqlite::Error> for JobError {
     fn from(error: rusqlite::Error) -> Self {
-        Self(StateError::Away(error.to_string()))
+        Self(StateError::Away(format!("SQLite: {error}")))
     }
 }
 
@@ -399,7 +399,7 @@ fn unreadable(what: &str) -> StateError {
 }
 
 fn stopped() -> StateError {
-    StateError::Away("its thread takes no more requests".into())
+    StateError::Away("SQLite: its thread takes no more requests".into())
 }
 
 #[cfg(test)]
