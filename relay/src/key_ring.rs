@@ -206,7 +206,8 @@ impl KeyRing {
     /// Everything that [`KeyRing::labels`] returns, whatever requests claim.
     #[must_use]
     pub fn all_labels(&self) -> Vec<(Known, Known)> {
-        let Named { projects, keys } = &self.in_force().named;
+        let in_force = self.in_force();
+        let Named { projects, keys } = &in_force.named;
         let of_keys = keys.iter().filter_map(|((project, _), key)| {
             let project = projects.get(project)?;
             Some((project.clone(), key.clone()))

@@ -51,7 +51,7 @@ impl RefusalLog {
             .iter_mut()
             .filter(|(_, period)| period.is_over(now) && period.left_out > 0);
         let mut left_out: Vec<LeftOut> = over
-            .map(|(reason, period)| {
+            .map(|(&reason, period)| {
                 let ended = std::mem::replace(period, Period::begin(now));
                 LeftOut {
                     reason,

@@ -313,9 +313,9 @@ impl MetricSet {
 
     /// Shows the refusals of a project and a key from now on, be there none yet.
     pub fn show_rejections(&self, refusals: &[(u16, &'static str)], project: &Known, key: &Known) {
-        for (status, reason) in refusals {
+        for &(status, reason) in refusals {
             let labels = RejectedLabels {
-                status: *status,
+                status,
                 reason: Name(reason),
                 project: project.clone(),
                 key: key.clone(),
