@@ -177,11 +177,11 @@ impl RedisConfig {
             return "SQLite".into();
         };
         let url = Url::parse(url.expose()).ok();
-        let place = url.as_ref().and_then(|url| {
-            match (url.host_str().filter(|host| !host.is_empty()), url.port()) {
-                (Some(host), port) => Some(format!("{host}:{}", port.unwrap_or(REDIS_PORT))),
-                (None, _) => Some(url.path().to_owned()),
+        let place = url.as_ref().map(|url| match url.host_str() {
+            Some(host) if !host.is_empty() => {
+                format!("{host}:{}", url.port().unwrap_or(REDIS_PORT))
             }
+            Some(_) | None => url.path().to_owned(),
         });
         place.map_or("Redis".into(), |place| format!("Redis at {place}"))
     }
