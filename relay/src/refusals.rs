@@ -12,6 +12,7 @@ use crate::query;
 /// Status and reason of every refusal of an upload. Their counters exist before the first one: a rate over a counter that appears with
 /// its first event misses that event.
 pub(crate) const REFUSALS: &[(u16, &str)] = &[
+    (400, "attachment_reference_again"),
     (400, "boundary_not_found"),
     (400, "broken_attachment_reference"),
     (400, "broken_container"),
@@ -51,6 +52,7 @@ pub(crate) const REFUSALS: &[(u16, &str)] = &[
     (413, "attachment_too_large"),
     (413, "body_too_large"),
     (413, "form_too_large"),
+    (413, "inflated_too_much"),
     (413, "larger_than_quota"),
     (413, "minidump_too_large"),
     (413, "reference_too_large"),
@@ -58,6 +60,8 @@ pub(crate) const REFUSALS: &[(u16, &str)] = &[
     (413, "too_many_event_items"),
     (413, "too_many_form_fields"),
     (413, "upload_too_long"),
+    (415, "encoded_upload"),
+    (423, "upload_busy"),
     (429, "quota_exceeded"),
     (503, "internal"),
     (503, "overloaded"),
@@ -66,6 +70,8 @@ pub(crate) const REFUSALS: &[(u16, &str)] = &[
     (503, "spool_full"),
     (503, "stopping"),
     (503, "storage_unavailable"),
+    (503, "too_many_unfinished_uploads"),
+    (503, "uploads_full"),
 ];
 
 /// Who a request says it is from, as far as its head tells.

@@ -17,8 +17,9 @@ const PRIVATE_KEY: &str = "privateProject";
 /// Projects 0 and 1, and 3, which keeps no addresses.
 fn projects() -> String {
     format!(
-        "[{{ id = 0, keys = [{DOCUMENTED_KEY:?}] }}, {{ id = 1, keys = [{KEY:?}] }}, \
-         {{ id = 3, keys = [{PRIVATE_KEY:?}], privacy = {{ client_address = \"drop\" }} }}]"
+        "[{{ id = 0, keys = [{DOCUMENTED_KEY:?}], privacy = {{ public_report = true }} }}, \
+         {{ id = 1, keys = [{KEY:?}], privacy = {{ public_report = true }} }}, \
+         {{ id = 3, keys = [{PRIVATE_KEY:?}], privacy = {{ public_report = true, client_address = \"drop\" }} }}]"
     )
 }
 

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn project() -> ProjectId {
-        ProjectId::new(1).expect("not zero")
+        ProjectId::new(1)
     }
 
     #[test]

@@ -111,7 +111,7 @@ mod tests {
     async fn a_credit_is_good_for_one_upload_that_becomes_durable() {
         let credits = Credits::new();
         let key: PublicKey = "a".parse().expect("a key");
-        let project = ProjectId::new(1).expect("not zero");
+        let project = ProjectId::new(1);
         let file = StoragePath::upload(project, Uuid::new_v4());
         credits.note(&key, file.clone(), 70);
         let first = credits.take(&file).expect("a credit");
