@@ -3,7 +3,7 @@
 
 use harness::dumps;
 use harness::http::Request;
-use harness::settings::{KEY, PUBLIC};
+use harness::settings::KEY;
 use harness::stack::{FATE_DEADLINE, Plan, Stack};
 use harness::wait;
 use serde_json::{Value, json};
@@ -122,9 +122,8 @@ fn through_kafka_and_with_redis() {
 
 #[test]
 fn what_a_project_does_not_keep_is_not_listed_and_a_deleted_crash_lists_nothing() {
-    let privacy =
-        format!("privacy = {{ {PUBLIC}, home_paths = \"drop\", client_address = \"drop\" }}");
-    let stack = Plan::standalone().project(&privacy).start();
+    let privacy = "privacy = { home_paths = \"drop\", client_address = \"drop\" }";
+    let stack = Plan::standalone().project(privacy).start();
     let (crash, feedback) = (Uuid::new_v4(), Uuid::new_v4());
     post_crash(&stack, crash);
     stack.report(&crash.to_string());
