@@ -49,7 +49,7 @@ impl UserReports {
     ) -> Self {
         // Most events have none: they are not read for it.
         let places: Result<Places, _> = serde_json::from_slice(&envelope.event);
-        let has_some = places.is_ok_and(|places| {
+        let has_some = places.map_or(true, |places| {
             !places.user_reports.is_empty() || places.contexts.feedback.is_some()
         });
         if !has_some {

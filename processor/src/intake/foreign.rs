@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use shared::envelope::AttachmentKind;
 use shared::id::{AttachmentId, EventId};
+use shared::lenient::{self, Limits};
 use shared::message::{
     AttachmentEntry, AttachmentMessage, EventMessage, Headers, MessageError, UserReportMessage,
 };
@@ -65,12 +66,13 @@ pub(super) fn user_report(
         payload: &[],
         attachments: vec![file],
     };
-    // It was read for the crash's id.
-    let report = serde_json::from_slice(message.payload).map_err(MessageError::NoCrash)?;
+    let (report, _) = lenient::json(message.payload, Limits::default())
+        .into_object()
+        .map_err(MessageError::NoCrash)?;
     Ok(received(
         late,
         crash,
-        vec![report],
+        vec![report.into()],
         received_at,
         headers,
         offset,
