@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_process_serves_one_project() {
-        let [one, two] = [1, 2].map(|id| ProjectId::new(id).expect("an id"));
+        let [one, two] = [1, 2].map(ProjectId::new);
         let mut idle = Idle::new(3);
         assert_eq!(idle.keep(None, 10), None);
         assert_eq!(idle.keep(Some(one), 11), None);
