@@ -147,7 +147,7 @@ fn keeps_a_dump(piece_bytes: u8, before: &[u8]) {
     let mut admit = |_: &EnvelopeHeader| Ok(());
     let sender = Sender {
         event_id: shared::id::EventId::random(),
-        project_id: ProjectId::new(1).expect("not zero"),
+        project_id: ProjectId::new(1),
         remote_addr: None,
     };
     let format = Format::Envelope {

@@ -110,7 +110,7 @@ async fn parsed(pool: &ParserPool, dump: &[u8]) -> Parsed {
 }
 
 fn project(number: u64) -> ProjectId {
-    ProjectId::new(number).expect("not zero")
+    ProjectId::new(number)
 }
 
 /// Parses a dump that was tried so often by earlier lives of the processor.

@@ -79,7 +79,7 @@ impl Rig {
         let mut body = Body::from_stream(stream::iter(pieces));
         let sender = Sender {
             event_id: EventId::random(),
-            project_id: ProjectId::new(1).expect("not zero"),
+            project_id: ProjectId::new(1),
             remote_addr: None,
         };
         let delivered = Delivered {
