@@ -186,7 +186,7 @@ mod tests {
     fn finished(event_id: EventId) -> EventStatus {
         EventStatus::Finished(Outcome {
             event_id,
-            project_id: ProjectId::new(1).expect("not zero"),
+            project_id: ProjectId::new(1),
             attached_to: None,
             verdict: Verdict::Processed,
             received_at: Timestamp::UNIX_EPOCH,
@@ -205,7 +205,7 @@ mod tests {
                 partition: 3,
                 offset: 10,
             },
-            status: Some((ProjectId::new(1).expect("not zero"), status)),
+            status: Some((ProjectId::new(1), status)),
         }
     }
 

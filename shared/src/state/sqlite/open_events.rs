@@ -152,7 +152,7 @@ mod tests {
         }
         let note = AcceptedNote {
             event_id: EventId::random(),
-            project_id: ProjectId::new(1).expect("not zero"),
+            project_id: ProjectId::new(1),
             received_at: "2026-01-02T03:04:05.123456789Z".parse().expect("a time"),
             place: None,
             claim: None,
