@@ -86,7 +86,7 @@ impl KafkaError {
                 doing,
                 error: format!("{brokers}: {error}"),
             },
-            Self::NoTopic { topic } => Self::NoTopic { topic },
+            told @ (Self::NoTopic { .. } | Self::Unsuitable(_)) => told,
         }
     }
 
