@@ -44,14 +44,17 @@ impl GroupWatch {
         }
     }
 
-    /// Looks as often as the topic's limit is read, until `stop`.
+    /// Looks as often as the topic's limit is read, until `stop`, which waits for no broker.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
-            let looked = tokio::task::spawn_blocking(move || {
+            let looking = tokio::task::spawn_blocking(move || {
                 let found = self.log.look();
                 (self, found)
             });
-            let Ok((watch, found)) = looked.await else {
+            let Some(looked) = stop.run_until_cancelled(looking).await else {
+                return;
+            };
+            let Ok((watch, found)) = looked else {
                 tracing::error!("looking at the group's positions panicked; this is a bug");
                 return;
             };
@@ -60,11 +63,10 @@ impl GroupWatch {
                 Ok(found) => found.iter().for_each(|partition| self.show(partition)),
                 Err(error) => tracing::debug!(%error, "how far the processors are is not known"),
             }
-            if stop
-                .run_until_cancelled(sleep(TOPIC_LIMIT_REFRESH))
-                .await
-                .is_none()
-            {
+            let rest = stop.run_until_cancelled(sleep(TOPIC_LIMIT_REFRESH));
+            if rest.await.is_none() {
+                // librdkafka takes its time to let go.
+                drop(tokio::task::spawn_blocking(move || drop(self.log)));
                 return;
             }
         }
