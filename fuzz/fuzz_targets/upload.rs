@@ -11,8 +11,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, header};
 use futures_util::stream;
 use libfuzzer_sys::fuzz_target;
-use relay::admission::Slots;
+use relay::admission::{Admission, Bounds};
 use relay::items::EnvelopeHeader;
+use relay::places::Party;
 use relay::receive::{Delivered, Format, Intake, Taken};
 use relay::resumable::{ResumableBounds, Uploads};
 use relay::seal::{Sender, Told};
@@ -63,7 +64,12 @@ static RIG: LazyLock<Rig> = LazyLock::new(|| {
         &Metrics::default(),
     );
     Rig {
-        intake: Intake::new(limits, Slots::new(1), 16 << 20, &Metrics::default(), uploads),
+        intake: Intake::new(
+            limits,
+            Admission::new(Bounds::of(1024, 256 << 20)),
+            &Metrics::default(),
+            uploads,
+        ),
         spool,
         runtime,
         _dir: dir,
@@ -102,12 +108,19 @@ fuzz_target!(|input: &[u8]| {
         2 => Format::Unreal,
         _ => Format::Crash,
     };
-    let delivered = Delivered {
-        headers: &headers,
-        body: &mut body,
-        draft: RIG.spool.draft(),
+    let receiving = async {
+        let encoding = RIG.intake.encoding(&headers, &format)?;
+        let party = Party::default();
+        let (_upload, body) = RIG.intake.open(&mut body, sender.project_id, encoding, &party).await?;
+        let delivered = Delivered {
+            headers: &headers,
+            body,
+            party,
+            is_left: &mut false,
+            draft: RIG.spool.draft(),
+        };
+        RIG.intake.receive(sender, format, delivered, Told::default()).await
     };
-    let receiving = RIG.intake.receive(sender, format, delivered, Told::default());
     let Ok(Taken::Upload(received)) = RIG.runtime.block_on(receiving) else {
         return;
     };

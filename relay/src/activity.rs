@@ -16,6 +16,7 @@ pub struct Activity(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     ended: Notify,
+    evicted: Notify,
 }
 
 #[derive(Debug)]
@@ -48,6 +49,7 @@ impl Activity {
         Self(Arc::new(Inner {
             state: Mutex::new(state),
             ended: Notify::new(),
+            evicted: Notify::new(),
         }))
     }
 
@@ -87,6 +89,21 @@ impl Activity {
     /// Waits for [`Activity::end`].
     pub async fn ended(&self) {
         self.0.ended.notified().await;
+    }
+
+    /// Its place is needed for one that has a request.
+    pub(crate) fn evict(&self) {
+        self.0.evicted.notify_one();
+    }
+
+    /// Waits for [`Activity::evict`], and still has no request then.
+    pub(crate) async fn evicted(&self) {
+        loop {
+            self.0.evicted.notified().await;
+            if self.idle(Instant::now()).is_some() {
+                return;
+            }
+        }
     }
 
     /// Whether there has been a request at all.

@@ -15,6 +15,7 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
+use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use shared::config::{Config, Network, OtherItems, UploadLimits};
@@ -25,13 +26,17 @@ use tracing::field::Empty;
 use tracing::{Instrument, Level};
 
 use crate::admission::{Admission, Bounds};
+use crate::caller::{Caller, Connected, Terms};
 use crate::claims::Claims;
+use crate::client_address::client_address;
+use crate::crowd::Crowd;
 use crate::dedupe::Dedupe;
 use crate::delivery::Delivery;
 use crate::endpoints;
 use crate::error::Rejection;
 use crate::key_ring::KeyRing;
 use crate::limits::{DEDUPE_SHARD_MARKS_MAX, DEDUPE_SHARDS, KEYS_REFRESH};
+use crate::places::Shortage;
 use crate::quota_desk::QuotaDesk;
 use crate::readers::Readers;
 use crate::receive::Intake;
@@ -39,7 +44,9 @@ use crate::refusal_log::{LeftOut, RefusalLog};
 use crate::refusals::{Claimed, REFUSALS};
 use crate::refused_body;
 use crate::request_id::{REQUEST_ID, request_id};
+use crate::request_target;
 use crate::resumable::{ResumableBounds, Uploads};
+use crate::wire::REFUSED_HEAD;
 
 /// What Sentry's clients are told to send and to read.
 const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -56,6 +63,8 @@ const PREFLIGHT_SECONDS: HeaderValue = HeaderValue::from_static("3600");
 /// What every endpoint works with.
 pub(crate) struct App {
     pub(crate) admission: Admission,
+    /// Connections that have a place.
+    pub(crate) crowd: Crowd,
     pub(crate) keys: KeyRing,
     pub(crate) intake: Intake,
     pub(crate) uploads: Uploads,
@@ -79,15 +88,6 @@ pub(crate) struct App {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// What a connection's requests can expect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Terms {
-    /// Each goes to its endpoint.
-    Served,
-    /// There was no place for the connection: one is refused, whatever it is, and the connection ends.
-    Refused,
-}
-
 /// The endpoints, and the way to them.
 #[derive(Clone)]
 pub(crate) struct Routes {
@@ -103,21 +103,21 @@ impl App {
         delivery: Delivery,
     ) -> Self {
         let resumable = ResumableBounds::of(config, bounds.uploads);
-        let admission = Admission::new(Bounds {
-            uploads: bounds.uploads.saturating_sub(resumable.files).max(1),
-            ..bounds
-        });
-        // The other half is the queue's, for chunks on their way.
         let memory_bytes = config.relay.max_inflight_bytes.get() / 2;
         let memory_bytes = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
         let readers = Readers::new(memory_bytes, &services.metrics);
+        let read_bytes = readers.memory_bytes() as u64;
+        let admission = Admission::new(Bounds {
+            uploads: bounds.uploads.saturating_sub(resumable.files).max(1),
+            memory_bytes: bounds.memory_bytes.saturating_sub(read_bytes),
+            ..bounds
+        });
         let uploads = Uploads::new(services.storage.clone(), resumable, &services.metrics);
         Self {
             keys: KeyRing::new(&config.projects),
             intake: Intake::new(
                 config.limits,
-                admission.receiving.clone(),
-                memory_bytes.saturating_sub(readers.memory_bytes()),
+                admission.clone(),
                 &services.metrics,
                 uploads.clone(),
             )
@@ -128,6 +128,7 @@ impl App {
             trusted_proxies: config.relay.trusted_proxies.clone(),
             keep_other_items: config.envelope.other_items == OtherItems::Store,
             admission,
+            crowd: Crowd::default(),
             quotas: QuotaDesk::new(services.state.clone()),
             dedupe: Dedupe::new(config.dedupe.window.get()),
             claims: Claims::new(services.state.clone(), config.relay.ack_deadline.get()),
@@ -195,8 +196,9 @@ impl App {
         let metrics = &self.services.metrics;
         metrics.count_rejected(status, reason, project, key);
         if !refused_body::is_held_back(headers) {
+            let scarce = self.admission.is_scarce() || self.admission.requests.is_half_used();
             self.tasks
-                .spawn(async move { refused_body::drain(&mut body).await });
+                .spawn(async move { refused_body::drain(&mut body, scarce).await });
         }
         rejection.into_response()
     }
@@ -300,9 +302,8 @@ impl Routes {
     /// Answers a request, whatever it is.
     pub(crate) async fn answer(
         self,
-        mut request: Request<hyper::body::Incoming>,
-        peer: SocketAddr,
-        terms: Terms,
+        request: Request<Incoming>,
+        connected: Arc<Connected>,
     ) -> Response {
         let id = request_id(request.headers());
         let span = tracing::info_span!(
@@ -311,24 +312,61 @@ impl Routes {
             project_id = Empty,
             event_id = Empty,
         );
-        let mut response = if terms == Terms::Refused {
-            let (head, body) = request.into_parts();
-            let _entered = span.enter();
-            let body = Body::new(body);
-            self.app.refuse(Rejection::Overloaded, &head, body)
-        } else if request.method() == Method::OPTIONS {
-            preflight()
-        } else {
-            plain_path(request.uri_mut());
-            request.extensions_mut().insert(Peer(peer));
-            let Ok(response) = self.router.call(request).instrument(span).await;
-            response
+        let mut response = match self.admit(&request, &connected) {
+            Ok(_) if request.method() == Method::OPTIONS => preflight(),
+            Ok(caller) => {
+                let (head, body) = request.into_parts();
+                let mut request = Request::from_parts(head, caller.holding(body));
+                plain_path(request.uri_mut());
+                request.extensions_mut().insert(Peer(connected.peer));
+                request.extensions_mut().insert(caller);
+                let Ok(response) = self.router.call(request).instrument(span).await;
+                response
+            }
+            Err(rejection) => {
+                // What is read of a refused body is bounded as all requests are.
+                let caller = self.caller(&request, &connected);
+                let (head, body) = request.into_parts();
+                let body = caller.map_or_else(|_| Body::empty(), |caller| caller.holding(body));
+                let _entered = span.enter();
+                self.app.refuse(rejection, &head, body)
+            }
         };
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY_ORIGIN);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
         response
+    }
+
+    /// Whether a request is looked at: it can be read in one way only, and there is room for it.
+    fn admit(
+        &self,
+        request: &Request<Incoming>,
+        connected: &Connected,
+    ) -> Result<Caller, Rejection> {
+        let headers = request.headers();
+        if headers.contains_key(REFUSED_HEAD)
+            && let Some(error) = connected.refused.take()
+        {
+            return Err(error.into());
+        }
+        request_target::check(request.version(), request.uri(), headers)?;
+        if connected.terms == Terms::Refused {
+            return Err(Rejection::Overloaded);
+        }
+        let caller = self.caller(request, connected);
+        caller.map_err(|_| Rejection::Overloaded)
+    }
+
+    fn caller(
+        &self,
+        request: &Request<Incoming>,
+        connected: &Connected,
+    ) -> Result<Caller, Shortage> {
+        let (direct, proxies) = (connected.peer.ip(), &self.app.trusted_proxies);
+        let client = client_address(direct, request.headers(), proxies);
+        Caller::new(&self.app.admission, connected, request, client)
     }
 }
 

@@ -9,6 +9,7 @@ use shared::spool::{Draft, SpoolError};
 use crate::budget::{MemoryBudget, MemoryPermit};
 use crate::error::Rejection;
 use crate::limits::{FIRST_BLOCK_BYTES, FIRST_BLOCK_BYTES_MAX, SPILL_BUFFER_BYTES_MIN};
+use crate::places::Party;
 
 /// An upload's bytes while they come in.
 #[derive(Debug)]
@@ -54,12 +55,17 @@ pub struct Received {
 impl Receiver {
     /// A receiver of an upload of about `expected_bytes`, when that is known, with a place in the spool.
     #[must_use]
-    pub fn new(draft: Draft, budget: &MemoryBudget, expected_bytes: Option<u64>) -> Self {
+    pub fn new(
+        draft: Draft,
+        budget: &MemoryBudget,
+        party: &Party,
+        expected_bytes: Option<u64>,
+    ) -> Self {
         let expected = expected_bytes.map_or(FIRST_BLOCK_BYTES as u64, |bytes| bytes.max(1024));
         Self {
             draft: Some(draft),
-            permit: budget.permit(),
-            beside: budget.permit(),
+            permit: budget.permit(party),
+            beside: budget.permit(party),
             place: Place::Memory(Vec::new()),
             buffer: BytesMut::new(),
             bytes: 0,
@@ -264,6 +270,8 @@ mod tests {
     use shared::config::Config;
     use shared::spool::SpoolDirectory;
 
+    use crate::places::{Pool, PoolName};
+
     use super::*;
 
     fn spool() -> (tempfile::TempDir, SpoolDirectory) {
@@ -276,7 +284,8 @@ mod tests {
     }
 
     fn budget(bytes: usize) -> MemoryBudget {
-        MemoryBudget::new(bytes, prometheus_client::metrics::gauge::Gauge::default())
+        let pool = Pool::new(PoolName::Memory, bytes as u64);
+        MemoryBudget::new(pool, prometheus_client::metrics::gauge::Gauge::default())
     }
 
     fn pattern(bytes: usize) -> Vec<u8> {
@@ -287,7 +296,7 @@ mod tests {
         let (_dir, spool) = spool();
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.expect("a runtime").block_on(async {
-            let mut receiver = Receiver::new(spool.draft(), budget, None);
+            let mut receiver = Receiver::new(spool.draft(), budget, &Party::default(), None);
             for piece in pieces {
                 receiver.append(piece).await.expect("appended");
             }
@@ -321,7 +330,7 @@ mod tests {
         let sent = pattern(3 << 20);
         let received = receive(&budget, &[&sent[..1000], &sent[1000..]]);
         assert!(received.draft.has_file());
-        assert_eq!(budget.free_bytes(), (4 << 20) - SPILL_BUFFER_BYTES);
+        assert_eq!(budget.free_bytes(), (4 << 20) - SPILL_BUFFER_BYTES as u64);
         assert_eq!(all(&received, 0, sent.len()), sent);
     }
 

@@ -1,14 +1,13 @@
 //! The memory that all uploads under way share. Who finds no room goes to the disk instead of waiting.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use prometheus_client::metrics::gauge::Gauge;
+
+use crate::places::{Party, Pool};
 
 /// Bytes that may be held at once. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
-    free: Arc<AtomicUsize>,
+    pool: Pool,
     /// Shows what is held.
     held: Gauge,
 }
@@ -17,46 +16,38 @@ pub struct MemoryBudget {
 #[derive(Debug)]
 pub struct MemoryPermit {
     budget: MemoryBudget,
+    party: Party,
     bytes: usize,
 }
 
 impl MemoryBudget {
-    /// A budget of so many bytes.
+    /// A budget of as many bytes as the pool has.
     #[must_use]
-    pub fn new(bytes: usize, held: Gauge) -> Self {
-        Self {
-            free: Arc::new(AtomicUsize::new(bytes)),
-            held,
-        }
+    pub fn new(pool: Pool, held: Gauge) -> Self {
+        Self { pool, held }
     }
 
     /// A permit for nothing yet.
     #[must_use]
-    pub fn permit(&self) -> MemoryPermit {
+    pub fn permit(&self, party: &Party) -> MemoryPermit {
         MemoryPermit {
             budget: self.clone(),
+            party: party.clone(),
             bytes: 0,
         }
     }
 
     /// Bytes nobody holds.
     #[must_use]
-    pub fn free_bytes(&self) -> usize {
-        self.free.load(Ordering::Relaxed)
+    pub fn free_bytes(&self) -> u64 {
+        self.pool.free()
     }
 }
 
 impl MemoryPermit {
-    /// Takes more; false, and nothing taken, when there is not as much.
+    /// Takes more; false, and nothing taken, when there is not as much, or not for this party.
     pub fn grow(&mut self, bytes: usize) -> bool {
-        // Only a count: nothing else is published through it.
-        let taken = self
-            .budget
-            .free
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
-                free.checked_sub(bytes)
-            })
-            .is_ok();
+        let taken = self.budget.pool.grab(&self.party, bytes as u64).is_ok();
         if taken {
             self.bytes += bytes;
             self.budget.held.inc_by(bytes as i64);
@@ -64,7 +55,7 @@ impl MemoryPermit {
         taken
     }
 
-    /// Both permits as one. They must be of one budget.
+    /// Both permits as one. They must be of one budget and one party.
     #[must_use]
     pub fn join(mut self, mut other: Self) -> Self {
         self.bytes += std::mem::take(&mut other.bytes);
@@ -73,7 +64,10 @@ impl MemoryPermit {
 
     /// Gives back everything.
     pub fn clear(&mut self) {
-        self.budget.free.fetch_add(self.bytes, Ordering::Relaxed);
+        if self.bytes == 0 {
+            return;
+        }
+        self.budget.pool.give(&self.party, self.bytes as u64);
         self.budget.held.dec_by(self.bytes as i64);
         self.bytes = 0;
     }
@@ -93,13 +87,15 @@ impl Drop for MemoryPermit {
 
 #[cfg(test)]
 mod tests {
+    use crate::places::PoolName;
+
     use super::*;
 
     #[test]
     fn what_is_taken_comes_back() {
-        let budget = MemoryBudget::new(100, Gauge::default());
-        let mut first = budget.permit();
-        let mut second = budget.permit();
+        let budget = MemoryBudget::new(Pool::new(PoolName::Memory, 100), Gauge::default());
+        let mut first = budget.permit(&Party::default());
+        let mut second = budget.permit(&Party::default());
         assert!(first.grow(60) && !second.grow(41) && second.grow(40));
         assert_eq!(
             (first.bytes(), second.bytes(), budget.free_bytes()),

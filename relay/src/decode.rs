@@ -14,8 +14,6 @@ use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use shared::config::ByteSize;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 use tokio_util::io::StreamReader;
 
 use crate::error::{Rejection, TooLarge};
@@ -23,8 +21,10 @@ use crate::frames::Frames;
 use crate::inflation::Inflation;
 use crate::limits::{
     BODY_BYTES_PER_SECOND_MIN, BODY_PATIENCE, BODY_PATIENCE_MAX, BODY_TIME_MAX,
-    DECODED_PIECE_BYTES, DECODED_TURN_BYTES, WIDE_DECODER_WAIT, ZSTD_WINDOW_LOG_MAX,
+    DECODED_PIECE_BYTES, DECODED_TURN_BYTES, KEYLESS_LINE_TIME, ZSTD_WINDOW_LOG_MAX,
 };
+use crate::window::Window;
+use crate::wire::ChunkError;
 
 /// Why a body cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -51,11 +51,19 @@ pub enum BodyError {
         #[source]
         error: axum::Error,
     },
+    /// Its chunks are none.
+    #[error(transparent)]
+    Chunks(#[from] ChunkError),
     /// The client sends nothing any more.
     #[error(
         "expected more of the body within {BODY_PATIENCE:?}, or {BODY_PATIENCE_MAX:?} when it came fast before"
     )]
     Stalled,
+    /// An envelope does not show its key.
+    #[error(
+        "expected the key in the query, a header, or within {KEYLESS_LINE_TIME:?} in the envelope's first line"
+    )]
+    KeyTooLate,
     /// The client sends too little.
     #[error(
         "expected at least {BODY_BYTES_PER_SECOND_MIN} bytes of the body a second, and all of it within {BODY_TIME_MAX:?}"
@@ -71,7 +79,9 @@ impl BodyError {
             Self::UnsupportedEncoding { .. } => "unsupported_encoding",
             Self::BrokenEncoding { .. } => "broken_encoding",
             Self::Cut { .. } => "cut_body",
+            Self::Chunks(_) => "broken_chunks",
             Self::Stalled => "stalled_body",
+            Self::KeyTooLate => "key_too_late",
             Self::TooSlow => "body_too_slow",
         }
     }
@@ -80,10 +90,11 @@ impl BodyError {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::UnsupportedEncoding { .. } | Self::BrokenEncoding { .. } | Self::Cut { .. } => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::Stalled | Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedEncoding { .. }
+            | Self::BrokenEncoding { .. }
+            | Self::Cut { .. }
+            | Self::Chunks(_) => StatusCode::BAD_REQUEST,
+            Self::Stalled | Self::KeyTooLate | Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
         }
     }
 }
@@ -148,43 +159,6 @@ impl Encoding {
     }
 }
 
-/// The turns of uploads whose decoders need megabytes.
-#[derive(Debug, Clone)]
-pub struct WideDecoders(Arc<Semaphore>);
-
-impl WideDecoders {
-    /// So many at once.
-    #[must_use]
-    pub fn new(at_once: usize) -> Self {
-        Self(Arc::new(Semaphore::new(at_once)))
-    }
-
-    /// Waits for a turn, when the encoding needs one.
-    ///
-    /// # Errors
-    /// [`Rejection::Overloaded`] when none came.
-    pub async fn turn(
-        &self,
-        encoding: Encoding,
-    ) -> Result<Option<OwnedSemaphorePermit>, Rejection> {
-        match encoding {
-            Encoding::Identity | Encoding::Gzip | Encoding::Deflate => Ok(None),
-            Encoding::Brotli | Encoding::Zstd => self.any_turn().await.map(Some),
-        }
-    }
-
-    /// Waits for a turn.
-    ///
-    /// # Errors
-    /// [`Rejection::Overloaded`] when none came.
-    pub async fn any_turn(&self) -> Result<OwnedSemaphorePermit, Rejection> {
-        match timeout(WIDE_DECODER_WAIT, Arc::clone(&self.0).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(Rejection::Overloaded),
-        }
-    }
-}
-
 /// A body being read. The decoder is made when the first piece is asked for, so nothing is polled before that.
 pub struct BodyReader<'b> {
     source: Source<'b>,
@@ -194,7 +168,8 @@ pub struct BodyReader<'b> {
     encoded: Arc<AtomicU64>,
     decoded_bytes: u64,
     decoded_counter: Counter,
-    _turn: Option<OwnedSemaphorePermit>,
+    /// Read already, and to be given once more.
+    given_back: Option<Bytes>,
 }
 
 enum Source<'b> {
@@ -206,14 +181,14 @@ enum Source<'b> {
 }
 
 impl<'b> BodyReader<'b> {
-    /// Begins to read. The limit of the frames holds for the decoded bytes as well.
+    /// Begins to read; no zstd frame may have a wider window. The limit of the frames holds for the decoded bytes as well.
     ///
     /// # Errors
-    /// [`Rejection`] when the body ends before its decoder could be chosen, or no decoder is free.
+    /// [`Rejection`] when the body ends before its decoder could be chosen.
     pub async fn new(
         frames: Frames<'b>,
         encoding: Encoding,
-        turn: Option<OwnedSemaphorePermit>,
+        window: Option<Window>,
         decoded_counter: Counter,
         inflation: Inflation,
     ) -> Result<Self, Rejection> {
@@ -222,7 +197,8 @@ impl<'b> BodyReader<'b> {
         let source = match encoding {
             Encoding::Identity => Source::Plain(frames),
             Encoding::Gzip | Encoding::Deflate | Encoding::Brotli | Encoding::Zstd => {
-                let decoder = decoder(frames, encoding).await;
+                let window_log = window.map_or(ZSTD_WINDOW_LOG_MAX, |window| window.log);
+                let decoder = decoder(frames, encoding, window_log).await;
                 let decoder = decoder.map_err(|error| rejection(error, encoding))?;
                 let piece = BytesMut::new();
                 Source::Decoded { decoder, piece }
@@ -236,7 +212,7 @@ impl<'b> BodyReader<'b> {
             encoded,
             decoded_bytes: 0,
             decoded_counter,
-            _turn: turn,
+            given_back: None,
         })
     }
 
@@ -245,6 +221,9 @@ impl<'b> BodyReader<'b> {
     /// # Errors
     /// [`Rejection::Body`] for what cannot be read, [`Rejection::TooLarge`] for what is too much.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Rejection> {
+        if let Some(piece) = self.given_back.take() {
+            return Ok(Some(piece));
+        }
         let piece = match &mut self.source {
             Source::Plain(frames) => frames.next().await.transpose(),
             Source::Decoded { decoder, piece } => {
@@ -272,6 +251,14 @@ impl<'b> BodyReader<'b> {
     }
 }
 
+impl BodyReader<'_> {
+    /// Gives back what was read, for the next who reads.
+    pub(crate) fn give_back(&mut self, piece: Bytes) {
+        debug_assert!(self.given_back.is_none());
+        self.given_back = (!piece.is_empty()).then_some(piece);
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "`BodyReader::next` caps what comes out"
@@ -279,6 +266,7 @@ impl<'b> BodyReader<'b> {
 async fn decoder<'b>(
     frames: Frames<'b>,
     encoding: Encoding,
+    window_log: u32,
 ) -> io::Result<Box<dyn AsyncRead + Send + Unpin + 'b>> {
     let mut reader = StreamReader::new(frames);
     Ok(match encoding {
@@ -294,7 +282,7 @@ async fn decoder<'b>(
         Encoding::Deflate => Box::new(DeflateDecoder::new(reader)),
         Encoding::Brotli => Box::new(BrotliDecoder::new(reader)),
         Encoding::Zstd => {
-            let window = DParameter::window_log_max(ZSTD_WINDOW_LOG_MAX);
+            let window = DParameter::window_log_max(window_log);
             let mut decoder = ZstdDecoder::with_params(reader, &[window]);
             decoder.multiple_members(true);
             Box::new(decoder)
@@ -310,7 +298,7 @@ fn is_zlib(start: &[u8]) -> bool {
 }
 
 /// What [`Frames`] refused comes through decoders unchanged; everything else is the decoder's own complaint.
-fn rejection(error: io::Error, encoding: Encoding) -> Rejection {
+pub(crate) fn rejection(error: io::Error, encoding: Encoding) -> Rejection {
     match error.downcast::<Rejection>() {
         Ok(rejection) => rejection,
         Err(error) => Rejection::Body(BodyError::BrokenEncoding {

@@ -18,9 +18,11 @@ use crate::delivery::DeliveryError;
 use crate::items::ItemsError;
 use crate::limits::RETRY_AFTER_SECONDS;
 use crate::multipart::MultipartError;
+use crate::request_target::TargetError;
 use crate::resumable::UploadRefusal;
 use crate::unreal::archive::ArchiveError;
 use crate::validate::NotAMinidump;
+use crate::wire::HeadError;
 
 /// The header that repeats `detail`, as Sentry's clients read it.
 pub(crate) const SENTRY_ERROR: HeaderName = HeaderName::from_static("x-sentry-error");
@@ -37,6 +39,12 @@ pub enum Rejection {
     /// The place is there, the method is not.
     #[error("this path does not answer that method")]
     WrongMethod,
+    /// Its head leaves room for two readings.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// It says twice where it goes, or in an odd way.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// An id of the path is none.
     #[error(transparent)]
     InvalidId(#[from] shared::id::InvalidId),
@@ -225,7 +233,10 @@ impl Rejection {
             Self::QuotaExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Body(error) => error.status(),
             Self::Upload(error) => error.status(),
-            Self::InvalidId(_)
+            Self::Head(HeadError::TooLong) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Head(_)
+            | Self::Target(_)
+            | Self::InvalidId(_)
             | Self::Multipart(_)
             | Self::Items(_)
             | Self::Archive(_)
@@ -250,6 +261,8 @@ impl Rejection {
         match self {
             Self::UnknownPath => "unknown_path",
             Self::WrongMethod => "wrong_method",
+            Self::Head(_) => "ambiguous_head",
+            Self::Target(_) => "ambiguous_target",
             Self::InvalidId(_) => "invalid_id",
             Self::Key(refusal) => refusal.reason(),
             Self::Body(error) => error.reason(),
@@ -290,7 +303,9 @@ impl Rejection {
             | Self::WrongMethod
             | Self::UnknownEvent
             | Self::DeletedEvent { .. } => Level::DEBUG,
-            Self::InvalidId(_)
+            Self::Head(_)
+            | Self::Target(_)
+            | Self::InvalidId(_)
             | Self::Key(_)
             | Self::Body(_)
             | Self::Multipart(_)
@@ -303,7 +318,9 @@ impl Rejection {
             | Self::MissingMinidump { .. }
             | Self::NotAMinidump(_)
             | Self::QuotaExceeded(_) => Level::INFO,
-            Self::Overloaded | Self::Stopping => Level::WARN,
+            Self::Overloaded | Self::Stopping | Self::Spool(SpoolError::Share { .. }) => {
+                Level::WARN
+            }
             Self::Spool(_)
             | Self::Undelivered(_)
             | Self::Unreadable(_)
@@ -338,10 +355,19 @@ impl Rejection {
 }
 
 fn spool_reason(error: &SpoolError) -> &'static str {
-    if error.is_full() {
-        "spool_full"
-    } else {
-        "spool_failed"
+    match error {
+        SpoolError::Share { .. } => "spool_share",
+        SpoolError::Full { .. }
+        | SpoolError::NoSpace { .. }
+        | SpoolError::Untrusted { .. }
+        | SpoolError::Held { .. }
+        | SpoolError::Io { .. } => {
+            if error.is_full() {
+                "spool_full"
+            } else {
+                "spool_failed"
+            }
+        }
     }
 }
 

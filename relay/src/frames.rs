@@ -8,17 +8,20 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use prometheus_client::metrics::counter::Counter;
 use shared::config::ByteSize;
 use shared::metrics::Metrics;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::admission::Slots;
-use crate::decode::BodyError;
+use crate::admission::Admission;
+use crate::decode::{BodyError, Encoding, rejection};
 use crate::error::{Rejection, TooLarge};
 use crate::limits::{BODY_TIME_MAX, LOOK_INTERVAL};
 use crate::pace::{Pace, Shortfall};
+use crate::places::Party;
+use crate::window::{TELLING_BYTES, Window};
+use crate::wire::ChunkError;
 
 /// What all bodies count into.
 #[derive(Clone, Debug)]
@@ -48,16 +51,25 @@ pub struct Frames<'b> {
     limit: ByteSize,
     pace: Pace,
     give_up_at: Instant,
-    /// The places of bodies that are read, of which this has one.
-    places: Slots,
+    /// Says whether places are scarce for the party.
+    admission: Admission,
+    party: Party,
+    /// What was looked at already, and is still to be given.
+    start: Bytes,
     /// Made when the client is waited for first; wakes to look whether it still is worth it.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl<'b> Frames<'b> {
-    /// The frames of `body`, at most `limit` bytes of them. While `places` are scarce, it is waited for less.
+    /// The frames of `body`, at most `limit` bytes of them. While places are scarce, it is waited for less.
     #[must_use]
-    pub fn new(body: &'b mut Body, limit: ByteSize, counter: Counter, places: Slots) -> Self {
+    pub fn new(
+        body: &'b mut Body,
+        limit: ByteSize,
+        counter: Counter,
+        admission: Admission,
+        party: Party,
+    ) -> Self {
         Self {
             body,
             encoded: Arc::default(),
@@ -65,7 +77,9 @@ impl<'b> Frames<'b> {
             limit,
             pace: Pace::default(),
             give_up_at: Instant::now() + BODY_TIME_MAX,
-            places,
+            admission,
+            party,
+            start: Bytes::new(),
             alarm: None,
         }
     }
@@ -82,12 +96,50 @@ impl<'b> Frames<'b> {
         self.limit
     }
 
+    /// Waits for the first `bytes` bytes, or as many as there are; they are given all the same.
+    ///
+    /// # Errors
+    /// [`Rejection::Body`], [`Rejection::TooLarge`]
+    pub async fn look(&mut self, bytes: usize) -> Result<&[u8], Rejection> {
+        while self.start.len() < bytes {
+            let start = std::mem::take(&mut self.start);
+            let frame = self.next().await.transpose();
+            let Some(frame) = frame.map_err(|error| rejection(error, Encoding::Identity))? else {
+                self.start = start;
+                break;
+            };
+            self.start = if start.is_empty() {
+                frame
+            } else {
+                [start, frame].concat().into()
+            };
+        }
+        Ok(&self.start)
+    }
+
+    /// The window of the decoder that the body needs, when that is not small.
+    ///
+    /// # Errors
+    /// As [`Frames::look`].
+    pub async fn window(&mut self, encoding: Encoding) -> Result<Option<Window>, Rejection> {
+        match encoding {
+            Encoding::Identity | Encoding::Gzip | Encoding::Deflate => Ok(None),
+            Encoding::Brotli | Encoding::Zstd => {
+                let start = self.look(TELLING_BYTES).await?;
+                Ok(Window::of(encoding, start))
+            }
+        }
+    }
+
     /// Ready when the client has been waited for long enough.
     fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
         loop {
             let now = Instant::now();
             self.pace.wait(now);
-            match self.pace.shortfall(self.places.scarce(), now) {
+            match self
+                .pace
+                .shortfall(self.admission.is_scarce_for(&self.party), now)
+            {
                 Some(Shortfall::Silence) => return Poll::Ready(BodyError::Stalled),
                 Some(Shortfall::Drip) => return Poll::Ready(BodyError::TooSlow),
                 None if now >= self.give_up_at => return Poll::Ready(BodyError::TooSlow),
@@ -116,12 +168,19 @@ impl Stream for Frames<'_> {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Bytes>>> {
         let this = &mut *self;
+        if !this.start.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut this.start))));
+        }
         loop {
             let frame = match Pin::new(&mut *this.body).poll_frame(context) {
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(error))) => {
-                    return Poll::Ready(Some(Err(refused(BodyError::Cut { error }))));
+                    let error = match ChunkError::behind(&error) {
+                        Some(chunks) => BodyError::Chunks(chunks),
+                        None => BodyError::Cut { error },
+                    };
+                    return Poll::Ready(Some(Err(refused(error))));
                 }
                 Poll::Pending => {
                     let error = ready!(this.poll_alarm(context));

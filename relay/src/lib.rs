@@ -14,10 +14,12 @@ mod app;
 pub mod auth;
 pub mod body;
 pub mod budget;
+mod caller;
 mod claims;
 pub mod client_address;
 mod connection;
 pub mod container;
+mod crowd;
 pub mod decode;
 mod dedupe;
 pub mod delivery;
@@ -27,7 +29,6 @@ pub mod error;
 pub mod event_data;
 pub mod file_name;
 pub mod frames;
-mod http10;
 pub mod inflation;
 pub mod items;
 pub mod key_ring;
@@ -35,6 +36,8 @@ mod limits;
 pub mod multipart;
 pub mod pace;
 pub mod part_head;
+pub mod places;
+mod pools;
 mod publish;
 mod query;
 mod quota_desk;
@@ -45,16 +48,20 @@ mod refusal_log;
 mod refusals;
 mod refused_body;
 mod request_id;
+pub mod request_target;
 pub mod resumable;
 mod sdk;
 pub mod seal;
 mod server;
 mod shares;
+mod slots;
 mod sources;
 pub mod unreal;
 pub mod upload;
 pub mod validate;
 mod visit;
+pub mod window;
+pub mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -120,6 +127,10 @@ pub async fn run(
     following.spawn({
         let (uploads, shutdown) = (app.uploads.clone(), shutdown.clone());
         async move { shutdown.run_until_cancelled(uploads.sweep()).await }
+    });
+    following.spawn({
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        async move { shutdown.run_until_cancelled(pools::watch(&app)).await }
     });
     following.close();
     readiness.set(Part::Listener, PartState::Ready);

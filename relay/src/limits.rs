@@ -16,6 +16,22 @@ pub(crate) const CONNECTION_WAIT: Duration = Duration::from_secs(10);
 pub(crate) const UPLOAD_WAIT: Duration = Duration::from_secs(10);
 /// Uploads at once, where the limit of open files allows as many.
 pub(crate) const UPLOADS_MAX: usize = 8192;
+/// Who may wait for something of one pool; more are refused at once.
+pub(crate) const WAITERS_MAX: usize = 1024;
+/// Envelopes whose key is still to come, at once.
+pub(crate) const KEYLESS_ENVELOPES_MAX: usize = 64;
+/// How long such an envelope waits for its place.
+pub(crate) const KEYLESS_WAIT: Duration = Duration::from_secs(2);
+/// How long its first line, which holds the key, may take.
+pub(crate) const KEYLESS_LINE_TIME: Duration = Duration::from_secs(5);
+/// What a request holds beside its head: the task that answers it, and its stream.
+pub(crate) const REQUEST_OWN_BYTES: u64 = 2 << 10;
+/// What an HTTP/2 connection with requests under way may hold: what its window lets it send, and buffers.
+pub(crate) const HTTP2_CONNECTION_BYTES: u64 = 80 << 10;
+/// A connection that has been without a request for so long makes room for one that comes, when there is no other place.
+pub(crate) const EVICTION_REST: Duration = Duration::from_millis(250);
+/// How often it is looked for such connections.
+pub(crate) const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
 /// What an upload may hold beside the shared memory while it is being read: connection buffer, decoder, form fields.
 pub(crate) const UPLOAD_OWN_BYTES: u64 = 128 << 10;
 /// Open files that are of use to us.
@@ -34,14 +50,18 @@ pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) const CONNECTION_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// What hyper reads ahead of one HTTP/1 connection.
 pub(crate) const CONNECTION_READ_BYTES_MAX: usize = 64 << 10;
-/// What is read of a connection at once until it is clear which HTTP it speaks. Most request lines are shorter.
-pub(crate) const FIRST_READ_BYTES: usize = 512;
-/// A first request head of HTTP/1.0; longer ones are left to hyper as they are.
-pub(crate) const FIRST_HEAD_BYTES_MAX: usize = 16 << 10;
+/// What is read of a connection at once while a request head comes in. Most are shorter.
+pub(crate) const FIRST_READ_BYTES: usize = 1024;
+/// A request head of HTTP/1.
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Unread bytes of one HTTP/2 request.
-pub(crate) const STREAM_WINDOW_BYTES: u32 = 128 << 10;
-/// Unread bytes of one HTTP/2 connection.
-pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 32 << 10;
+/// Unread bytes of one HTTP/2 connection: what RFC 9113 gives each from the start, so it cannot be less.
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 65_535;
+/// Bytes of answers that wait to be sent on one HTTP/2 stream.
+pub(crate) const STREAM_SEND_BYTES_MAX: usize = 16 << 10;
+/// Bytes of the head of one HTTP/2 request.
+pub(crate) const STREAM_HEAD_BYTES_MAX: u32 = 16 << 10;
 /// Requests at once on one HTTP/2 connection.
 pub(crate) const CONNECTION_STREAMS_MAX: u32 = 64;
 /// The slowest that a body may come. Links this bad are rare, and still carry a small dump.
@@ -58,16 +78,25 @@ pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(3600);
 pub(crate) const REFUSED_BODY_BYTES_MAX: u64 = 16 << 20;
 /// How long a refused body is read.
 pub(crate) const REFUSED_BODY_TIME_MAX: Duration = Duration::from_secs(2);
+/// The same while places are scarce.
+pub(crate) const REFUSED_BODY_TIME_SCARCE: Duration = Duration::from_millis(10);
+/// How often it is seen which pools are used up.
+pub(crate) const POOLS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it is shown that somebody has found a pool used up.
+pub(crate) const POOLS_SHORT_FOR: Duration = Duration::from_secs(5);
 /// What is decompressed at once.
 pub(crate) const DECODED_PIECE_BYTES: usize = 64 << 10;
 /// Decompressed bytes after which other tasks get their turn.
 pub(crate) const DECODED_TURN_BYTES: u64 = 1 << 20;
 /// The widest window a zstd frame may ask for, as a power of two: 8 MiB, the bound of RFC 9659.
 pub(crate) const ZSTD_WINDOW_LOG_MAX: u32 = 23;
-/// Uploads at once in an encoding whose decoder needs megabytes (`br`, `zstd`).
-pub(crate) const WIDE_DECODERS_MAX: usize = 8;
-/// How long such an upload waits for its turn.
-pub(crate) const WIDE_DECODER_WAIT: Duration = Duration::from_secs(30);
+/// The narrowest window that a zstd body is charged for and may widen to, as a power of two: 2 MiB, that of the usual
+/// level. Bodies of several frames state the window anew in each.
+pub(crate) const ZSTD_WINDOW_LOG_MIN: u32 = 21;
+/// What zstd needs beside its window: a block on either side, and tables.
+pub(crate) const ZSTD_TABLES_BYTES: u64 = 512 << 10;
+/// What Brotli needs beside its window.
+pub(crate) const BROTLI_TABLES_BYTES: u64 = 1 << 20;
 /// Headers of one part.
 pub(crate) const PART_HEAD_BYTES_MAX: usize = 16 << 10;
 /// What may stand before the first boundary.
@@ -137,12 +166,16 @@ pub(crate) const EVENT_ITEMS_MAX: usize = 16;
 pub(crate) const REFERENCE_BYTES_MAX: usize = 8 << 10;
 /// How deep a dump may be wrapped: a form in a form, compressed.
 pub(crate) const WRAPPINGS_MAX: usize = 3;
-/// Dumps that are unwrapped at once: xz may need 66 MiB for each.
-pub(crate) const UNWRAPPERS_MAX: usize = 2;
 /// Compressed files of one upload in which a dump is looked for when no other is the dump.
 pub(crate) const COMPRESSED_FILES_MAX: usize = 4;
+/// Memory for decoders of dumps that were compressed within their part: two of xz, and many of anything else.
+pub(crate) const UNWRAPPING_BYTES_MAX: u64 = 160 << 20;
+/// How long an upload waits for some of it.
+pub(crate) const UNWRAPPING_WAIT: Duration = Duration::from_secs(30);
 /// What is read at once of what was wrapped.
 pub(crate) const UNWRAPPED_PIECE_BYTES: usize = 256 << 10;
+/// Pieces of one upload that do not wait for the later ones of others: 4 MiB, most dumps.
+pub(crate) const UNWRAPPED_FIRST_PIECES: u32 = 16;
 /// Large files that come in before their crash, at once.
 pub(crate) const UPLOADS_PARTIAL_MAX: usize = 256;
 /// Those of one key.

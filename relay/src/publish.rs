@@ -21,6 +21,7 @@ use crate::dedupe::{Dedupe, Turn};
 use crate::delivery::{Delivery, Gate, Receipt};
 use crate::error::{Rejection, TooLarge};
 use crate::key_ring::KeyGrant;
+use crate::places::Permit;
 use crate::quota_desk::{QuotaDesk, Taken};
 use crate::resumable::Credit;
 use crate::seal::Validated;
@@ -34,6 +35,7 @@ pub(crate) async fn publish(
     endpoint: Endpoint,
     grant: KeyGrant,
     upload: Validated,
+    place: Permit,
 ) -> Result<Receipt, Rejection> {
     let publishing = Publishing {
         delivery: app.delivery.clone(),
@@ -44,7 +46,12 @@ pub(crate) async fn publish(
         endpoint,
         grant,
     };
-    let published = publishing.run(upload).instrument(Span::current());
+    let published = async move {
+        // A client that hangs up leaves its upload, and with it the upload's place.
+        let _place = place;
+        publishing.run(upload).await
+    };
+    let published = published.instrument(Span::current());
     match app.tasks.spawn(published).await {
         Ok(receipt) => receipt,
         // The runtime is going down, or the task has panicked, which was told already.

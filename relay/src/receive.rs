@@ -6,27 +6,33 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
+use bytes::BytesMut;
+use memchr::memchr;
 use shared::config::{ProjectConfig, UploadLimits};
 use shared::envelope::AttachmentKind;
 use shared::id::{EventId, ProjectId};
 use shared::metrics::Metrics;
 use shared::privacy::PrivacyRules;
 use shared::spool::Draft;
+use tokio::time::timeout;
 
-use crate::admission::{Slot, Slots};
+use crate::admission::{Admission, Places, Reading};
+use crate::auth::KeyRefusal;
 use crate::body::Receiver;
 use crate::budget::MemoryBudget;
-use crate::decode::{BodyReader, Encoding, WideDecoders};
+use crate::decode::{BodyError, BodyReader, Encoding};
 use crate::error::{Rejection, TooLarge};
 use crate::frames::{BodyCounters, Frames};
 use crate::inflation::Inflation;
-use crate::limits::{EVENT_DATA_READERS_MAX, UNWRAPPERS_MAX, UPLOAD_WAIT, WIDE_DECODERS_MAX};
+use crate::items::{self, EnvelopeHeader};
+use crate::key_ring::KeyGrant;
+use crate::limits::{ENVELOPE_LINE_BYTES_MAX, EVENT_DATA_READERS_MAX, KEYLESS_LINE_TIME};
 use crate::multipart::Parser;
+use crate::places::{Party, Permit};
 use crate::read::{
-    Admit, Naming, Pieces, Reference, Tail, read_archive, read_form, read_items, read_upload,
-    unwrap,
+    Admit, Naming, Pieces, Reference, Tail, Unwrappers, read_archive, read_form, read_items,
+    read_upload, unwrap,
 };
-use crate::refused_body;
 use crate::resumable::{Address, Credit, UploadRefusal, Uploads};
 use crate::seal::{Need, Sender, Told, Validated, seal};
 use crate::sources::EventReaders;
@@ -37,9 +43,8 @@ use crate::upload::{FileHead, Role, UploadBuilder};
 pub struct Intake {
     limits: UploadLimits,
     budget: MemoryBudget,
-    receiving: Slots,
-    decoders: WideDecoders,
-    unwrappers: WideDecoders,
+    admission: Admission,
+    unwrappers: Unwrappers,
     event_readers: EventReaders,
     counters: BodyCounters,
     uploads: Uploads,
@@ -89,10 +94,20 @@ struct Read {
 pub struct Delivered<'r> {
     /// Its head.
     pub headers: &'r HeaderMap,
-    /// It; some of it may be left when it is refused.
-    pub body: &'r mut Body,
+    /// It, with what it may hold while it is read; some of it may be left when it is refused.
+    pub body: OpenBody<'r>,
+    /// Who sends it.
+    pub party: Party,
+    /// Is set when some of it is left though it was accepted.
+    pub is_left: &'r mut bool,
     /// The upload's place in the spool, for what memory has no room for.
     pub draft: Draft,
+}
+
+/// A body that may be read, and what is held for it.
+pub struct OpenBody<'b> {
+    pub(crate) reader: BodyReader<'b>,
+    _reading: Reading,
 }
 
 /// What came of a body.
@@ -105,23 +120,22 @@ pub enum Taken {
 }
 
 impl Intake {
-    /// An intake with places for those that are read at once, and so much memory for uploads under way.
+    /// An intake within these bounds.
     #[must_use]
     pub fn new(
         limits: UploadLimits,
-        receiving: Slots,
-        memory_bytes: usize,
+        admission: Admission,
         metrics: &Metrics,
         uploads: Uploads,
     ) -> Self {
+        let memory = admission.memory.clone();
         Self {
             limits,
-            receiving,
-            budget: MemoryBudget::new(memory_bytes, metrics.upload_memory_bytes.clone()),
+            budget: MemoryBudget::new(memory, metrics.upload_memory_bytes.clone()),
             counters: BodyCounters::new(metrics),
-            decoders: WideDecoders::new(WIDE_DECODERS_MAX),
-            unwrappers: WideDecoders::new(UNWRAPPERS_MAX),
+            unwrappers: Unwrappers::new(admission.unwrapping.clone()),
             event_readers: EventReaders::new(EVENT_DATA_READERS_MAX),
+            admission,
             uploads,
             privacy: PrivacyRules::default(),
             inflations: Arc::default(),
@@ -161,6 +175,96 @@ impl Intake {
         }
     }
 
+    /// How a body is compressed.
+    ///
+    /// # Errors
+    /// [`Rejection::Body`]
+    pub fn encoding(
+        &self,
+        headers: &HeaderMap,
+        format: &Format<'_>,
+    ) -> Result<Encoding, Rejection> {
+        let encoding = Encoding::of(headers)?;
+        Ok(match (format, encoding) {
+            // Its archives are compressed and do not say so.
+            (Format::Unreal, Encoding::Identity) => Encoding::Deflate,
+            (
+                Format::Crash | Format::Late(_) | Format::Envelope { .. } | Format::Unreal,
+                encoding,
+            ) => encoding,
+        })
+    }
+
+    /// Waits for all that reading a body takes, and opens it. The upload's place is for until its answer.
+    ///
+    /// # Errors
+    /// [`Rejection`]
+    pub async fn open<'b>(
+        &self,
+        body: &'b mut Body,
+        project: ProjectId,
+        encoding: Encoding,
+        party: &Party,
+    ) -> Result<(Permit, OpenBody<'b>), Rejection> {
+        let mut frames = self.frames(body, party);
+        // What decoders need is in the first bytes: nothing is held until they come.
+        let window = frames.window(encoding).await?;
+        let decoder_bytes = window.map_or(0, |window| window.memory_bytes);
+        let Places { upload, reading } = self.admission.body(party, decoder_bytes).await?;
+        let decoded = self.counters.decoded.clone();
+        let inflation = self.inflation(project);
+        let reader = BodyReader::new(frames, encoding, window, decoded, inflation).await?;
+        let _reading = reading;
+        Ok((upload, OpenBody { reader, _reading }))
+    }
+
+    /// Opens an envelope whose key is in its first line: among few, for seconds, and then like any other.
+    ///
+    /// # Errors
+    /// [`Rejection`]
+    pub(crate) async fn open_keyless<'b>(
+        &self,
+        body: &'b mut Body,
+        project: ProjectId,
+        encoding: Encoding,
+        party: &Party,
+        admit: impl FnOnce(&EnvelopeHeader) -> Result<KeyGrant, Rejection>,
+    ) -> Result<(Permit, OpenBody<'b>, Party), Rejection> {
+        let place = self.admission.keyless(party).await?;
+        let keyless = self.admission.without_key(party);
+        let opened = async {
+            let mut frames = self.frames(body, party);
+            let window = frames.window(encoding).await?;
+            let room = window.map(|window| {
+                let bytes = window.memory_bytes;
+                self.admission.keyless_decoder(&keyless, bytes)
+            });
+            let room = room.transpose()?;
+            let decoded = self.counters.decoded.clone();
+            let inflation = self.inflation(project);
+            let reader = BodyReader::new(frames, encoding, window, decoded, inflation);
+            let mut reader = reader.await?;
+            let header = first_line(&mut reader).await?;
+            Ok::<_, Rejection>((reader, window, room, header))
+        };
+        let opened = timeout(KEYLESS_LINE_TIME, opened).await;
+        let (reader, window, room, header) = opened.map_err(|_| BodyError::KeyTooLate)??;
+        drop(place);
+        let party = self.admission.with_key(party, &admit(&header)?);
+        let decoder_bytes = window.map_or(0, |window| window.memory_bytes);
+        let Places { upload, reading } = self.admission.body(&party, decoder_bytes).await?;
+        drop(room);
+        let _reading = reading;
+        Ok((upload, OpenBody { reader, _reading }, party))
+    }
+
+    /// A body's frames, counted and under the clock.
+    pub(crate) fn frames<'b>(&self, body: &'b mut Body, party: &Party) -> Frames<'b> {
+        let encoded = self.counters.encoded.clone();
+        let (limit, admission) = (self.limits.upload, self.admission.clone());
+        Frames::new(body, limit, encoded, admission, party.clone())
+    }
+
     /// Receives an upload whole.
     ///
     /// # Errors
@@ -175,23 +279,18 @@ impl Intake {
         let Delivered {
             headers,
             body,
+            party,
+            is_left,
             draft,
         } = delivered;
-        let encoding = match format {
-            // Its archives are compressed and do not say so.
-            Format::Unreal if Encoding::of(headers)? == Encoding::Identity => Encoding::Deflate,
-            Format::Crash | Format::Late(_) | Format::Envelope { .. } | Format::Unreal => {
-                Encoding::of(headers)?
-            }
-        };
-        let length = match encoding {
+        let length = match self.encoding(headers, &format)? {
             Encoding::Identity => self.check_head(headers)?,
             Encoding::Gzip | Encoding::Deflate | Encoding::Brotli | Encoding::Zstd => None,
         };
         let inflation = self.inflation(sender.project_id);
-        let (reader, _slot) = self.reader(body, encoding, inflation).await?;
+        let OpenBody { reader, _reading } = body;
         let mut reader = Tail::new(reader);
-        let receiver = Receiver::new(draft, &self.budget, length);
+        let receiver = Receiver::new(draft, &self.budget, &party, length);
         let mut upload = UploadBuilder::new(self.limits, receiver);
         let need = format.need();
         let read = self.read(&mut reader, format, headers, &mut upload).await;
@@ -205,10 +304,10 @@ impl Intake {
         let resolved = self.resolve(&sender, read.references, &mut upload);
         let (odd, credits) = resolved.await?;
         told.warnings.extend(odd);
-        if is_too_large {
-            refused_body::drain(body).await;
-        }
-        let odd = unwrap(&mut upload, need, &self.unwrappers, inflation).await?;
+        *is_left = is_too_large;
+        // What comes now needs neither the client nor its decoder.
+        drop(_reading);
+        let odd = unwrap(&mut upload, need, &self.unwrappers, &party, inflation).await?;
         told.warnings.extend(odd);
         if let Some(limit) = upload.first_shed().filter(|_| upload.is_empty()) {
             return Err(limit.into());
@@ -267,28 +366,6 @@ impl Intake {
         })
     }
 
-    /// The body's reader, and the place among those that are read at once.
-    pub(crate) async fn reader<'b>(
-        &self,
-        body: &'b mut Body,
-        encoding: Encoding,
-        inflation: Inflation,
-    ) -> Result<(BodyReader<'b>, Slot), Rejection> {
-        let reading = self.receiving.wait(UPLOAD_WAIT).await;
-        let reading = reading.ok_or(Rejection::Overloaded)?;
-        let turn = self.decoders.turn(encoding).await?;
-        let frames = self.frames(body);
-        let decoded = self.counters.decoded.clone();
-        let reader = BodyReader::new(frames, encoding, turn, decoded, inflation).await?;
-        Ok((reader, reading))
-    }
-
-    /// A body's frames, counted and under the clock.
-    pub(crate) fn frames<'b>(&self, body: &'b mut Body) -> Frames<'b> {
-        let encoded = self.counters.encoded.clone();
-        Frames::new(body, self.limits.upload, encoded, self.receiving.clone())
-    }
-
     /// What compressed bytes may become in the project.
     fn inflation(&self, project: ProjectId) -> Inflation {
         let own = self.inflations.get(&project).copied();
@@ -335,6 +412,42 @@ impl Intake {
             upload.end_part();
         }
         Ok((warnings, credits))
+    }
+}
+
+/// An envelope's header. What was read for it is given back.
+async fn first_line(reader: &mut BodyReader<'_>) -> Result<EnvelopeHeader, Rejection> {
+    let mut start = BytesMut::new();
+    let mut seen = 0;
+    let end = loop {
+        if let Some(at) = memchr(b'\n', &start[seen..]) {
+            break seen + at + 1;
+        }
+        seen = start.len();
+        if seen > ENVELOPE_LINE_BYTES_MAX {
+            break seen;
+        }
+        match reader.next().await? {
+            Some(piece) => start.extend_from_slice(&piece),
+            None => break seen,
+        }
+    };
+    let start = start.freeze();
+    let mut parser = items::Parser::default();
+    parser.push(start.slice(..end));
+    let mut step = parser.step();
+    if step == items::Step::More {
+        parser.finish();
+        step = parser.step();
+    }
+    reader.give_back(start);
+    match step {
+        items::Step::Header(header) => Ok(header),
+        items::Step::Item(_)
+        | items::Step::Content(_)
+        | items::Step::ItemEnd
+        | items::Step::Misframed(_)
+        | items::Step::More => Err(KeyRefusal::Missing.into()),
     }
 }
 

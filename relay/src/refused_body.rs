@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::limits::{REFUSED_BODY_BYTES_MAX, REFUSED_BODY_TIME_MAX};
+use crate::limits::{REFUSED_BODY_BYTES_MAX, REFUSED_BODY_TIME_MAX, REFUSED_BODY_TIME_SCARCE};
 
 /// Whether the client waits for a word before it sends the body: then there is nothing to read.
 pub(crate) fn is_held_back(headers: &HeaderMap) -> bool {
@@ -18,8 +18,13 @@ pub(crate) fn is_held_back(headers: &HeaderMap) -> bool {
 }
 
 /// Reads and forgets some of the body, so that its sender comes to reading the answer. Runs beside the answer.
-pub(crate) async fn drain(body: &mut Body) {
-    let deadline = Instant::now() + REFUSED_BODY_TIME_MAX;
+pub(crate) async fn drain(body: &mut Body, places_are_scarce: bool) {
+    let at_most = if places_are_scarce {
+        REFUSED_BODY_TIME_SCARCE
+    } else {
+        REFUSED_BODY_TIME_MAX
+    };
+    let deadline = Instant::now() + at_most;
     let mut bytes = 0;
     while bytes < REFUSED_BODY_BYTES_MAX {
         let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));

@@ -14,9 +14,11 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, Routes};
 use crate::connection::Server;
 use crate::limits::{
-    CONNECTION_READ_BYTES_MAX, CONNECTION_STREAMS_MAX, CONNECTION_WINDOW_BYTES, LISTEN_BACKLOG,
-    REQUEST_HEAD_TIMEOUT, STREAM_WINDOW_BYTES,
+    CONNECTION_READ_BYTES_MAX, CONNECTION_STREAMS_MAX, CONNECTION_WAIT, CONNECTION_WINDOW_BYTES,
+    LISTEN_BACKLOG, REQUEST_HEAD_TIMEOUT, STREAM_HEAD_BYTES_MAX, STREAM_SEND_BYTES_MAX,
+    STREAM_WINDOW_BYTES,
 };
+use crate::places::Party;
 
 /// How long accepting rests when the system has no file descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -41,14 +43,22 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, shutdown: Cancel
         app: Arc::clone(&app),
         shutdown: shutdown.clone(),
     };
+    // Where there is not even room to wait, connections stay with the kernel: there they cost no descriptor, and this is
+    // soon over, because whoever waits gets a place or is refused.
+    let nobody = Party::default();
     let next = async || {
-        let entry = app.admission.enter().await;
+        let waiting = loop {
+            let waiting = app.admission.waiting.take(&nobody, 1, CONNECTION_WAIT);
+            if let Ok(waiting) = waiting.await {
+                break waiting;
+            }
+        };
         let (stream, peer) = accept(&listener).await;
-        (entry, stream, peer)
+        (waiting, stream, peer)
     };
-    while let Some((entry, stream, peer)) = shutdown.run_until_cancelled(next()).await {
+    while let Some((waiting, stream, peer)) = shutdown.run_until_cancelled(next()).await {
         let server = server.clone();
-        app.tasks.spawn(server.connection(stream, peer, entry));
+        app.tasks.spawn(server.connection(stream, peer, waiting));
     }
 }
 
@@ -81,6 +91,8 @@ fn http(tasks: &TaskTracker) -> auto::Builder<TrackedExecutor> {
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(CONNECTION_STREAMS_MAX)
+        .max_header_list_size(STREAM_HEAD_BYTES_MAX)
+        .max_send_buf_size(STREAM_SEND_BYTES_MAX)
         .keep_alive_interval(REQUEST_HEAD_TIMEOUT);
     builder
 }

@@ -14,16 +14,20 @@ use tracing::Span;
 
 use crate::app::{App, Peer};
 use crate::auth::KeyRefusal;
+use crate::caller::Caller;
 use crate::client_address::client_address;
 use crate::delivery::Receipt;
 use crate::error::Rejection;
 use crate::event_data::Field;
+use crate::items::EnvelopeHeader;
 use crate::key_ring::KeyGrant;
 use crate::limits::FORM_FIELDS_MAX;
+use crate::places::{Charge, Party, Permit};
 use crate::publish::publish;
 use crate::query;
-use crate::receive::{Delivered, Format, Taken};
+use crate::receive::{Delivered, Format, OpenBody, Taken};
 use crate::refusals::Claimed;
+use crate::refused_body;
 use crate::sdk;
 use crate::seal::{Sender, Told};
 
@@ -91,7 +95,7 @@ impl Visit {
         endpoint: Endpoint,
         project_id: ProjectId,
         grant: &OnceLock<KeyGrant>,
-        format: Format<'_>,
+        mut format: Format<'_>,
         mut told: Told,
     ) -> Result<Arrival, Rejection> {
         let Self {
@@ -102,7 +106,15 @@ impl Visit {
             ..
         } = self;
         Span::current().record("project_id", project_id.get());
-        let _turn = app.admission.upload().await?;
+        let length = app.intake.check_head(&head.headers)?;
+        let opened = open(app, head, body, project_id, grant, &mut format).await;
+        *admitted = grant.get().cloned();
+        let Opened {
+            body,
+            party,
+            place,
+            _request,
+        } = opened?;
         let client = head
             .extensions
             .get::<Peer>()
@@ -118,20 +130,26 @@ impl Visit {
         };
         told.sdk = sdk::name(&head.uri, &head.headers);
         told.query = crash_parameters(&head.uri, &mut told.warnings);
-        let length = app.intake.check_head(&head.headers)?;
-        let draft = app.delivery.reserve(length.unwrap_or_default());
+        let mut is_left = false;
+        let space = party.key().map(|key| key.space());
+        let draft = app.delivery.reserve_for(length.unwrap_or_default(), space);
         let delivered = Delivered {
             headers: &head.headers,
             body,
+            party,
+            is_left: &mut is_left,
             draft: draft.map_err(Rejection::Spool)?,
         };
-        let taken = app.intake.receive(sender, format, delivered, told).await;
-        *admitted = grant.get().cloned();
-        match taken? {
+        let taken = app.intake.receive(sender, format, delivered, told).await?;
+        if is_left {
+            // The client wants to send all of it before it reads the answer.
+            refused_body::drain(&mut self.body, app.admission.is_scarce()).await;
+        }
+        match taken {
             Taken::Upload(upload) => {
                 let grant = grant.get().cloned().ok_or(KeyRefusal::Missing)?;
                 let about = upload.payload.attached_to;
-                let receipt = publish(app, endpoint, grant, *upload).await?;
+                let receipt = publish(app, endpoint, grant, *upload, place).await?;
                 Ok(Arrival::Durable(receipt, about))
             }
             Taken::Nothing(event_id) => Ok(Arrival::Nothing(event_id)),
@@ -185,6 +203,66 @@ fn crash_parameters(uri: &Uri, warnings: &mut Vec<String>) -> Vec<Field> {
         ));
     }
     parameters
+}
+
+/// A body that may be read, and what the upload holds beside it to its answer.
+struct Opened<'b> {
+    body: OpenBody<'b>,
+    party: Party,
+    place: Permit,
+    _request: Option<Charge>,
+}
+
+/// Nothing but the request itself is held until its key is known, and nothing while waiting for the rest.
+async fn open<'b>(
+    app: &App,
+    head: &Parts,
+    body: &'b mut Body,
+    project: ProjectId,
+    grant: &OnceLock<KeyGrant>,
+    format: &mut Format<'_>,
+) -> Result<Opened<'b>, Rejection> {
+    // INVARIANT: `Routes::answer` adds it to every request.
+    let caller = head
+        .extensions
+        .get::<Caller>()
+        .expect("a request has a caller");
+    let encoding = app.intake.encoding(&head.headers, format)?;
+    let charge = |party: &Party| app.admission.charge_request(party, caller.request_bytes);
+    let (place, body, party) = match (grant.get(), format) {
+        (Some(grant), _) => {
+            let party = app.admission.with_key(&caller.party, grant);
+            let _request = charge(&party)?;
+            let (place, body) = app.intake.open(body, project, encoding, &party).await?;
+            return Ok(Opened {
+                body,
+                party,
+                place,
+                _request,
+            });
+        }
+        (None, Format::Envelope { admit, .. }) => {
+            let _request = charge(&app.admission.without_key(&caller.party))?;
+            let admit = |header: &EnvelopeHeader| {
+                admit(header)?;
+                Ok(grant.get().cloned().ok_or(KeyRefusal::Missing)?)
+            };
+            let opened = app
+                .intake
+                .open_keyless(body, project, encoding, &caller.party, admit);
+            opened.await?
+        }
+        (None, Format::Crash | Format::Late(_) | Format::Unreal) => {
+            return Err(KeyRefusal::Missing.into());
+        }
+    };
+    let _request = charge(&party)?;
+    Ok(Opened {
+        body,
+        party,
+        place,
+        _request,
+    })
 }
 
 fn wants_short_id(head: &Parts) -> bool {

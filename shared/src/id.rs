@@ -176,10 +176,16 @@ impl fmt::Display for ProjectId {
 impl FromStr for ProjectId {
     type Err = InvalidId;
 
+    /// One spelling for each: digits without a sign and without zeros in front.
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        text.parse()
+        let is_plain = text == "0"
+            || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
+        let number = Some(text)
+            .filter(|_| is_plain)
+            .and_then(|text| text.parse().ok());
+        number
             .map(Self)
-            .map_err(|_| InvalidId::new("a project number", text))
+            .ok_or_else(|| InvalidId::new("a project number without sign or leading zeros", text))
     }
 }
 
@@ -346,9 +352,30 @@ mod tests {
         ] {
             assert!(text.parse::<EventId>().is_err(), "{text}");
         }
-        for text in ["", "-1", "1x", "18446744073709551616"] {
+        for text in [
+            "",
+            "00",
+            "1x",
+            "01",
+            "+1",
+            "-1",
+            " 1",
+            "1 ",
+            "1.0",
+            "%31",
+            "1e0",
+            "0x1",
+            "１",
+            "18446744073709551616",
+        ] {
             assert!(text.parse::<ProjectId>().is_err(), "{text}");
         }
+        assert_eq!(
+            "18446744073709551615"
+                .parse::<ProjectId>()
+                .map(ProjectId::get),
+            Ok(u64::MAX)
+        );
         assert!("a key".parse::<PublicKey>().is_err());
         assert!("".parse::<PublicKey>().is_err());
     }

@@ -31,6 +31,8 @@ pub enum Part {
     Consumer,
     /// No other program's transaction holds up the ingest topic.
     OpenTransactions,
+    /// There are places for connections and uploads.
+    Places,
     /// The spool can take an upload.
     Spool,
     /// The state store answers.
@@ -57,6 +59,7 @@ impl Part {
             Self::Producer => "producer",
             Self::Consumer => "consumer",
             Self::OpenTransactions => "open_transactions",
+            Self::Places => "places",
             Self::Spool => "spool",
             Self::State => "state",
             Self::Storage => "storage",

@@ -33,6 +33,14 @@ pub fn zstd(body: &[u8]) -> Vec<u8> {
     zstd::encode_all(body, 1).expect("memory takes every byte")
 }
 
+/// The same with the widest window that is allowed, 8 MiB.
+pub fn zstd_wide(body: &[u8]) -> Vec<u8> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).expect("a level is valid");
+    encoder.window_log(23).expect("a window is valid");
+    encoder.write_all(body).expect("memory takes every byte");
+    encoder.finish().expect("memory takes every byte")
+}
+
 /// A `.bz2` file.
 pub fn bzip2(content: &[u8]) -> Vec<u8> {
     let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());

@@ -2,6 +2,7 @@
 //! foreign producers send, and reads back what arrived. Everything here panics with a sentence: a test has no caller
 //! that could handle an error.
 
+pub mod attackers;
 pub mod broken;
 pub mod captures;
 pub mod chromium;

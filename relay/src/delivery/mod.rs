@@ -27,7 +27,7 @@ use shared::kafka::KafkaError;
 use shared::metrics::Durable;
 use shared::readiness::{Need, Part};
 use shared::services::Services;
-use shared::spool::{Draft, SpoolDirectory, SpoolError};
+use shared::spool::{Draft, SpaceShare, SpoolDirectory, SpoolError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -119,9 +119,21 @@ impl Delivery {
     /// # Errors
     /// [`SpoolError`] when there is no room and nothing but the spool could take it.
     pub fn reserve(&self, bytes: u64) -> Result<Draft, SpoolError> {
-        match (self.0.spool.reserve(bytes), &self.0.kafka) {
+        self.reserve_for(bytes, None)
+    }
+
+    /// The same, for a sender whose unfinished uploads have a share of the spool.
+    ///
+    /// # Errors
+    /// [`SpoolError`]
+    pub fn reserve_for(
+        &self,
+        bytes: u64,
+        sender: Option<&SpaceShare>,
+    ) -> Result<Draft, SpoolError> {
+        match (self.0.spool.reserve(bytes, sender), &self.0.kafka) {
             // Kafka will take it, as far as we know.
-            (Err(_), Some(kafka)) if kafka.is_away().is_none() => Ok(self.0.spool.draft()),
+            (Err(_), Some(kafka)) if kafka.is_away().is_none() => Ok(self.0.spool.draft_of(sender)),
             (reserved, _) => reserved,
         }
     }

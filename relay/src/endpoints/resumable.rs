@@ -15,6 +15,7 @@ use shared::quota::Demand;
 
 use crate::app::App;
 use crate::auth::sent_keys;
+use crate::caller::Caller;
 use crate::error::{Rejection, TooLarge};
 use crate::key_ring::KeyGrant;
 use crate::limits::{RESUMABLE_CHARGE_BYTES, UPLOAD_OWN_BYTES};
@@ -129,11 +130,18 @@ async fn bring(
     app.quotas.check_early(&grant)?;
     let mut at_work = AtWork::begin(partial, text(&head.headers, &UPLOAD_OFFSET))?;
     // The unfinished files are bounded, and each has one such request.
-    let mut memory = app.intake.budget().permit();
+    // INVARIANT: `Routes::answer` adds it to every request.
+    let caller = head
+        .extensions
+        .get::<Caller>()
+        .expect("a request has a caller");
+    let party = app.admission.with_key(&caller.party, &grant);
+    let _request = app.admission.charge_request(&party, caller.request_bytes)?;
+    let mut memory = app.intake.budget().permit(&party);
     if !memory.grow(UPLOAD_OWN_BYTES as usize) {
         return Err(Rejection::Overloaded);
     }
-    let mut frames = app.intake.frames(body);
+    let mut frames = app.intake.frames(body, &party);
     while let Some(piece) = frames.next().await {
         let piece = piece.map_err(Rejection::of_frames)?;
         charge(app, &grant, &mut at_work, piece.len() as u64).await?;

@@ -8,8 +8,10 @@ use shared::quota::Quotas;
 use shared::spool::SpoolDirectory;
 
 use super::*;
-use crate::admission::Slots;
+use crate::admission::{Admission, Bounds};
+use crate::decode::Encoding;
 use crate::key_ring::KeyRing;
+use crate::places::Party;
 use crate::receive::{Delivered, Format, Intake, Taken};
 use crate::resumable::{ResumableBounds, Uploads};
 use crate::seal::{Sender, Told};
@@ -49,8 +51,7 @@ impl Rig {
             delivery: delivery.expect("a queue"),
             intake: Intake::new(
                 config.limits,
-                Slots::new(8),
-                16 << 20,
+                Admission::new(Bounds::of(1024, 256 << 20)),
                 metrics,
                 Uploads::new(
                     services.storage.clone(),
@@ -77,9 +78,17 @@ impl Rig {
         };
         let mut body = Body::from(dump);
         let (headers, draft) = (HeaderMap::new(), self.spool.draft());
+        let party = Party::default();
+        let opened = self
+            .intake
+            .open(&mut body, project(id), Encoding::Identity, &party)
+            .await;
+        let (_upload, body) = opened.expect("a place");
         let delivered = Delivered {
             headers: &headers,
-            body: &mut body,
+            body,
+            party,
+            is_left: &mut false,
             draft,
         };
         let received = self

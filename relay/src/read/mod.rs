@@ -16,7 +16,7 @@ pub(crate) use envelope::{Admit, Reference, read_items};
 pub(crate) use form::{Naming, read_form, read_upload};
 pub(crate) use tail::Tail;
 pub(crate) use unreal::read_archive;
-pub(crate) use wrapped::unwrap;
+pub(crate) use wrapped::{Unwrappers, unwrap};
 
 use crate::decode::BodyReader;
 use crate::error::Rejection;

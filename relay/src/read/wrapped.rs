@@ -1,20 +1,26 @@
 //! Dumps that come wrapped: compressed within their part, or as a form within the form.
 
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::thread::available_parallelism;
 
 use bytes::Bytes;
 use shared::content::Content;
 use shared::content_reader::ContentReader;
 use shared::envelope::AttachmentKind;
+use tokio::sync::Semaphore;
 
 use super::form::{Naming, first_boundary};
 use super::{FORMAT_BYTES, Pieces, Tail, first_piece, read_file, read_form};
 use crate::container::{self, Container};
-use crate::decode::WideDecoders;
 use crate::error::Rejection;
 use crate::inflation::Inflation;
-use crate::limits::{COMPRESSED_FILES_MAX, UNWRAPPED_PIECE_BYTES, WRAPPINGS_MAX};
+use crate::limits::{
+    COMPRESSED_FILES_MAX, CONTAINER_READ_BYTES, UNWRAPPED_FIRST_PIECES, UNWRAPPED_PIECE_BYTES,
+    UNWRAPPING_WAIT, WRAPPINGS_MAX,
+};
 use crate::multipart::Parser;
+use crate::places::{Party, Permit, Pool};
 use crate::seal::Need;
 use crate::upload::{File, FileHead, Role, UploadBuilder};
 use crate::validate::starts_as_minidump;
@@ -26,6 +32,56 @@ enum Wrapping {
     Form(Box<Parser>),
 }
 
+/// What unwrapping is bounded by. Cloning shares it.
+#[derive(Clone, Debug)]
+pub(crate) struct Unwrappers {
+    /// Bytes of decoders.
+    memory: Pool,
+    /// Processor time for the first pieces of each.
+    first_pieces: Arc<Semaphore>,
+    /// The same for those behind: what becomes huge waits for itself alone.
+    later_pieces: Arc<Semaphore>,
+}
+
+impl Unwrappers {
+    /// Unwrappers with so much memory, and half of the processors for either kind of piece.
+    pub(crate) fn new(memory: Pool) -> Self {
+        let processors = available_parallelism().map_or(1, usize::from);
+        let turns = || Arc::new(Semaphore::new((processors / 2).max(1)));
+        Self {
+            memory,
+            first_pieces: turns(),
+            later_pieces: turns(),
+        }
+    }
+
+    /// Memory for a decoder, when it comes free in time.
+    async fn memory(&self, party: &Party, bytes: usize) -> Result<Permit, Rejection> {
+        let memory = self.memory.take(party, bytes as u64, UNWRAPPING_WAIT);
+        memory.await.map_err(|_| Rejection::Overloaded)
+    }
+
+    /// Does a piece of work on the threads for it when its turn has come, by how many pieces came before.
+    async fn work<T: Send + 'static>(
+        &self,
+        pieces: u32,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Rejection> {
+        let turns = if pieces < UNWRAPPED_FIRST_PIECES {
+            &self.first_pieces
+        } else {
+            &self.later_pieces
+        };
+        let turn = Arc::clone(turns).acquire_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        });
+        done.await.map_err(|_| Rejection::Stopping)
+    }
+}
+
 /// Reads what is wrapped in the place of the dump once more, until a dump is there or what is there is no wrapping. What
 /// was odd is returned as sentences.
 ///
@@ -34,12 +90,13 @@ enum Wrapping {
 pub(crate) async fn unwrap(
     upload: &mut UploadBuilder,
     need: Need,
-    unwrappers: &WideDecoders,
+    unwrappers: &Unwrappers,
+    party: &Party,
     inflation: Inflation,
 ) -> Result<Vec<String>, Rejection> {
     let mut warnings = Vec::new();
     if !upload.has_dump() {
-        warnings.extend(recognise_compressed(upload, unwrappers).await?);
+        warnings.extend(recognise_compressed(upload, unwrappers, party).await?);
     }
     for _ in 0..WRAPPINGS_MAX {
         let files = upload.files().iter();
@@ -48,15 +105,15 @@ pub(crate) async fn unwrap(
         let Some((at, wrapping)) = wrapped else {
             break;
         };
-        let _turn = unwrappers.any_turn().await?;
+        let _memory = unwrappers.memory(party, wrapping.memory_bytes()).await?;
         let (file, content) = upload.take_file(at).await?;
         match wrapping {
             Wrapping::Form(parser) => {
-                warnings.extend(read_nested(content, *parser, upload).await?);
+                warnings.extend(read_nested(content, *parser, unwrappers, upload).await?);
             }
             Wrapping::Container(container) => {
                 let kept = file.clone();
-                match inflate(file, container, content, inflation, upload).await {
+                match inflate(file, container, content, inflation, unwrappers, upload).await {
                     Ok(odd) => warnings.extend(odd),
                     Err(Rejection::Container(error))
                         if need == Need::Anything && !error.is_ours() =>
@@ -81,14 +138,16 @@ pub(crate) async fn unwrap(
 /// A compressed dump that came as any other file is one by what comes out of it first.
 async fn recognise_compressed(
     upload: &mut UploadBuilder,
-    unwrappers: &WideDecoders,
+    unwrappers: &Unwrappers,
+    party: &Party,
 ) -> Result<Option<String>, Rejection> {
     let compressed = |file: &File| Some((file.run, container::sniff(&file.start)?));
     let files = upload.files().iter().enumerate();
     let files = files.filter_map(|(at, file)| Some((at, compressed(file)?)));
     let files: Vec<_> = files.take(COMPRESSED_FILES_MAX).collect();
     for (at, (run, container)) in files {
-        let _turn = unwrappers.any_turn().await?;
+        let memory_bytes = UNWRAPPED_PIECE_BYTES + container.memory_bytes_max();
+        let _memory = unwrappers.memory(party, memory_bytes).await?;
         let content = upload.content(run).await?;
         let holds_dump = move || {
             let mut start = Vec::new();
@@ -97,14 +156,24 @@ async fn recognise_compressed(
             let read = opened.take(8).read_to_end(&mut start);
             read.is_ok().then(|| starts_as_minidump(&start))
         };
-        let holds_dump = tokio::task::spawn_blocking(holds_dump).await;
-        if holds_dump.map_err(|_| Rejection::Stopping)? == Some(true) {
+        if unwrappers.work(0, holds_dump).await? == Some(true) {
             upload.take_for_dump(at);
             let warning = "a compressed file is the minidump by what is in it".to_owned();
             return Ok(Some(warning));
         }
     }
     Ok(None)
+}
+
+impl Wrapping {
+    /// What unwrapping takes at most.
+    fn memory_bytes(&self) -> usize {
+        UNWRAPPED_PIECE_BYTES
+            + match self {
+                Self::Container(container) => container.memory_bytes_max(),
+                Self::Form(_) => CONTAINER_READ_BYTES,
+            }
+    }
 }
 
 fn is_dump(file: &File) -> bool {
@@ -123,9 +192,14 @@ fn wrapping(start: &[u8]) -> Option<Wrapping> {
 async fn read_nested(
     content: Content,
     parser: Parser,
+    unwrappers: &Unwrappers,
     upload: &mut UploadBuilder,
 ) -> Result<Vec<String>, Rejection> {
-    let mut pieces = Unwrapped::new(Box::new(ContentReader::new(content)), None);
+    let reader = Box::new(ContentReader::new(content));
+    let mut pieces = Unwrapped {
+        unwrappers: Some(unwrappers.clone()),
+        ..Unwrapped::new(reader, None)
+    };
     let start = first_piece(&mut pieces, FORMAT_BYTES).await?;
     let mut warnings = read_form(&mut pieces, parser, start, Naming::Crash, upload).await?;
     warnings.push("the minidump was a form of its own, which was unwrapped".into());
@@ -137,11 +211,12 @@ async fn inflate(
     container: Container,
     content: Content,
     inflation: Inflation,
+    unwrappers: &Unwrappers,
     upload: &mut UploadBuilder,
 ) -> Result<Option<String>, Rejection> {
     let encoded = content.len();
-    let opened = tokio::task::spawn_blocking(move || container::open(container, content)).await;
-    let reader = opened.map_err(|_| Rejection::Stopping)??;
+    let opened = unwrappers.work(0, move || container::open(container, content));
+    let reader = opened.await??;
     let name = file.head.name.as_deref();
     let head = FileHead {
         name: name.map(|name| container::stem(name, container).to_owned()),
@@ -149,6 +224,7 @@ async fn inflate(
     };
     let mut pieces = Tail::new(Unwrapped {
         bound: Some((inflation, encoded)),
+        unwrappers: Some(unwrappers.clone()),
         ..Unwrapped::new(reader, Some(container))
     });
     let start = first_piece(&mut pieces, FORMAT_BYTES).await?;
@@ -159,6 +235,10 @@ async fn inflate(
 
 /// A reader's bytes, read on the threads for blocking work.
 pub(super) struct Unwrapped {
+    /// Whose turns it waits for; what only passes through waits for none.
+    unwrappers: Option<Unwrappers>,
+    /// Pieces that were read.
+    pieces: u32,
     /// `None` while a read is under way, and at the end.
     reader: Option<Box<dyn Read + Send>>,
     /// What its errors are about.
@@ -173,6 +253,8 @@ pub(super) struct Unwrapped {
 impl Unwrapped {
     pub(super) fn new(reader: Box<dyn Read + Send>, container: Option<Container>) -> Self {
         Self {
+            unwrappers: None,
+            pieces: 0,
             reader: Some(reader),
             container,
             bound: None,
@@ -203,8 +285,15 @@ impl Pieces for Unwrapped {
             let read = reader.by_ref().take(limit).read_to_end(&mut piece);
             (reader, piece, read.err())
         };
-        let read = tokio::task::spawn_blocking(read).await;
-        let (reader, piece, error) = read.map_err(|_| Rejection::Stopping)?;
+        let read = match &self.unwrappers {
+            Some(unwrappers) => unwrappers.work(self.pieces, read).await?,
+            None => {
+                let read = tokio::task::spawn_blocking(read).await;
+                read.map_err(|_| Rejection::Stopping)?
+            }
+        };
+        self.pieces += 1;
+        let (reader, piece, error) = read;
         match error {
             Some(error) if piece.is_empty() => return Err(self.cause(error)),
             Some(error) => self.error = Some(error),

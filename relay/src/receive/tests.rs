@@ -14,6 +14,7 @@ use shared::storage::Storage;
 use tokio::io::AsyncReadExt;
 
 use super::*;
+use crate::admission::Bounds;
 use crate::resumable::ResumableBounds;
 
 const MULTIPART: &str = "multipart/form-data; boundary=-bnd";
@@ -74,13 +75,8 @@ impl Given {
             ResumableBounds::of(&config, 64),
             &Metrics::default(),
         );
-        let intake = Intake::new(
-            self.limits,
-            Slots::new(8),
-            16 << 20,
-            &Metrics::default(),
-            uploads,
-        );
+        let admission = Admission::new(Bounds::of(1024, 256 << 20));
+        let intake = Intake::new(self.limits, admission.clone(), &Metrics::default(), uploads);
         let pieces = self.pieces.into_iter().map(Ok::<_, std::io::Error>);
         let mut body = Body::from_stream(stream::iter(pieces));
         let sender = Sender {
@@ -88,12 +84,24 @@ impl Given {
             project_id: ProjectId::new(1),
             remote_addr: Some("192.0.2.1".into()),
         };
-        let delivered = Delivered {
-            headers: &self.headers,
-            body: &mut body,
-            draft: spool.draft(),
+        let received = async {
+            let format = Format::Crash;
+            let encoding = intake.encoding(&self.headers, &format)?;
+            let party = Party::default();
+            let (_upload, body) = intake
+                .open(&mut body, sender.project_id, encoding, &party)
+                .await?;
+            let delivered = Delivered {
+                headers: &self.headers,
+                body,
+                party,
+                is_left: &mut false,
+                draft: spool.draft(),
+            };
+            intake
+                .receive(sender, format, delivered, Told::default())
+                .await
         };
-        let received = intake.receive(sender, Format::Crash, delivered, Told::default());
         match block_on(received)? {
             Taken::Upload(validated) => Ok(*validated),
             Taken::Nothing(_) => panic!("a minidump upload is never nothing"),
@@ -621,15 +629,17 @@ fn read_to_failure(
     let runtime = builder.enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(async {
         let counters = BodyCounters::new(&Metrics::default());
-        let frames = Frames::new(&mut body, ByteSize::mib(1), counters.encoded, Slots::new(8));
-        let reader = BodyReader::new(
-            frames,
-            Encoding::Identity,
-            None,
-            counters.decoded,
-            Inflation::times(200),
-        )
-        .await;
+        let admission = Admission::new(Bounds::of(1024, 256 << 20));
+        let frames = Frames::new(
+            &mut body,
+            ByteSize::mib(1),
+            counters.encoded,
+            admission,
+            Party::default(),
+        );
+        let inflation = Inflation::times(200);
+        let decoded = counters.decoded;
+        let reader = BodyReader::new(frames, Encoding::Identity, None, decoded, inflation).await;
         let mut reader = reader.expect("begun");
         loop {
             match reader.next().await {

@@ -28,7 +28,6 @@ pub(crate) use self::partial::{AtWork, Partial};
 pub use self::refusal::UploadRefusal;
 
 use self::credit::Credits;
-use crate::admission::{Slot, Slots};
 use crate::error::{Rejection, TooLarge};
 use crate::limits::{
     UPLOAD_WAIT, UPLOADS_IDLE, UPLOADS_KEPT, UPLOADS_LOOKUPS_MAX, UPLOADS_PARTIAL_MAX,
@@ -36,6 +35,7 @@ use crate::limits::{
 };
 use crate::read::Pieces;
 use crate::shares::Shares;
+use crate::slots::{Slot, Slots};
 
 /// Bounds of the large files that are on their way.
 #[derive(Clone, Copy, Debug)]

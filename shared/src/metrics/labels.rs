@@ -195,6 +195,8 @@ label_sets! {
     EnvelopeItemLabels { kind: Name }
     DeadLetterLabels { reason: Name }
     PartLabels { part: Name }
+    PoolLabels { pool: Name }
+    PoolShortageLabels { pool: Name, want: Name }
     ProtectionLabels { protection: Name }
     PartitionLabels { partition: i32 }
     OutcomeLabels { outcome: OutcomeName, reason: Option<Reason> }

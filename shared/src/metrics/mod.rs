@@ -79,6 +79,12 @@ metric_set! {
     connections: Gauge = Gauge::default();
     "Connections that the relay closed on its own, by reason"
     connections_closed: Family<ClosedLabels, Counter> = Family::default();
+    "What is in use of each pool of places or bytes"
+    pool_used: Family<PoolLabels, Gauge> = Family::default();
+    "How much there is of each pool of places or bytes"
+    pool_limit: Family<PoolLabels, Gauge> = Family::default();
+    "Times that somebody found a pool used up (want=\"empty\"), or had its share of it already (want=\"share\")"
+    pool_shortages: Family<PoolShortageLabels, Counter> = Family::default();
     "Memory that uploads under way may fill, out of relay.max_inflight_bytes"
     upload_memory_bytes: Gauge = Gauge::default();
     "Unfinished files that come before their crash (TUS)"
@@ -340,6 +346,25 @@ impl MetricSet {
             };
             let ready = part.is_ready();
             self.part_ready.get_or_create(&labels).set(i64::from(ready));
+        }
+    }
+
+    /// Shows what a pool is at; `pool` is a name from the relay's closed set.
+    pub fn show_pool(&self, pool: &'static str, used: u64, limit: u64) {
+        let labels = PoolLabels { pool: Name(pool) };
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.pool_used.get_or_create(&labels).set(gauge(used));
+        self.pool_limit.get_or_create(&labels).set(gauge(limit));
+    }
+
+    /// Counts who found a pool used up, and who had its share of it.
+    pub fn count_pool_shortages(&self, pool: &'static str, empty: u64, share: u64) {
+        for (want, times) in [("empty", empty), ("share", share)] {
+            let labels = PoolShortageLabels {
+                pool: Name(pool),
+                want: Name(want),
+            };
+            self.pool_shortages.get_or_create(&labels).inc_by(times);
         }
     }
 

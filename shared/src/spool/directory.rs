@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::entry::{SpoolEntry, entry_name, received_at};
-use super::space::Space;
+use super::space::{Space, SpaceShare};
 use super::{Draft, SpoolError};
 use crate::config::Config;
 use crate::envelope::Envelope;
@@ -125,7 +125,16 @@ impl SpoolDirectory {
     /// A place for an upload, with no space promised to it.
     #[must_use]
     pub fn draft(&self) -> Draft {
-        Draft::new(Arc::clone(&self.0.incoming), self.0.space.reservation())
+        self.draft_of(None)
+    }
+
+    /// The same, of a sender whose unfinished uploads have a share of the spool.
+    #[must_use]
+    pub fn draft_of(&self, sender: Option<&SpaceShare>) -> Draft {
+        Draft::new(
+            Arc::clone(&self.0.incoming),
+            self.0.space.reservation(sender),
+        )
     }
 
     /// A place for an upload of `bytes`. They must fit now, but only [`SPOOL_PROMISE_BYTES_MAX`] of them are promised:
@@ -133,9 +142,9 @@ impl SpoolDirectory {
     ///
     /// # Errors
     /// [`SpoolError`] when there is no such room.
-    pub fn reserve(&self, bytes: u64) -> Result<Draft, SpoolError> {
+    pub fn reserve(&self, bytes: u64, sender: Option<&SpaceShare>) -> Result<Draft, SpoolError> {
         self.0.space.check(bytes)?;
-        let mut space = self.0.space.reservation();
+        let mut space = self.0.space.reservation(sender);
         space.promise(bytes.min(SPOOL_PROMISE_BYTES_MAX))?;
         Ok(Draft::new(Arc::clone(&self.0.incoming), space))
     }

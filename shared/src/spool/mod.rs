@@ -15,6 +15,7 @@ pub use directory::{SpoolDirectory, SpoolUsage, Stored};
 pub use draft::Draft;
 pub use entry::{SpoolEntry, SpooledUpload};
 pub use format::SpoolDamage;
+pub use space::SpaceShare;
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
@@ -39,6 +40,16 @@ pub enum SpoolError {
         free: u64,
         /// The bound.
         min: u64,
+    },
+    /// Unfinished uploads of the same sender have their share of it.
+    #[error(
+        "expected the sender's unfinished uploads to leave a quarter of the spool's room, found {held} bytes of them and {left} left"
+    )]
+    Share {
+        /// Bytes they have.
+        held: u64,
+        /// Bytes that would be left.
+        left: u64,
     },
     /// A sync has failed: what was promised to be on the disk may not be.
     #[error("the spool's volume is not trusted since a sync failed: {why}")]
@@ -82,7 +93,7 @@ impl SpoolError {
     #[must_use]
     pub fn is_full(&self) -> bool {
         match self {
-            Self::Full { .. } | Self::NoSpace { .. } => true,
+            Self::Full { .. } | Self::NoSpace { .. } | Self::Share { .. } => true,
             Self::Io { error, .. } => matches!(
                 error.kind(),
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded

@@ -10,6 +10,8 @@ use crate::config::SpoolConfig;
 
 /// How long a reading of the volume's free space is good for.
 const FREE_SPACE_FRESH: Duration = Duration::from_millis(250);
+/// The unfinished uploads of one sender may have so many times what they leave.
+const SHARE_TIMES: u64 = 3;
 /// No reading yet.
 const NEVER: u64 = u64::MAX;
 
@@ -51,9 +53,10 @@ impl Space {
     }
 
     /// A reservation of nothing yet.
-    pub(super) fn reservation(self: &Arc<Self>) -> SpaceReservation {
+    pub(super) fn reservation(self: &Arc<Self>, share: Option<&SpaceShare>) -> SpaceReservation {
         SpaceReservation {
             space: Arc::clone(self),
+            share: share.cloned(),
             promised: 0,
             written: 0,
         }
@@ -66,6 +69,11 @@ impl Space {
 
     /// Whether so many more bytes could be promised.
     pub(super) fn check(&self, bytes: u64) -> Result<(), SpoolError> {
+        self.left_after(bytes).map(drop)
+    }
+
+    /// What would be left after promising so many more bytes.
+    fn left_after(&self, bytes: u64) -> Result<u64, SpoolError> {
         if let Some(why) = self.distrust.get() {
             return Err(SpoolError::Untrusted { why: why.clone() });
         }
@@ -80,7 +88,8 @@ impl Space {
             let min = self.free_bytes_min;
             return Err(SpoolError::NoSpace { free, min });
         }
-        Ok(())
+        let by_volume = free - self.free_bytes_min - bytes;
+        Ok(by_volume.min(self.bytes_max - used - bytes))
     }
 
     /// Bytes that could still be promised.
@@ -127,10 +136,32 @@ impl Space {
     }
 }
 
+/// What the unfinished uploads of one sender have of the spool, promised or written. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct SpaceShare(Arc<AtomicU64>);
+
+impl SpaceShare {
+    /// Bytes that it has.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&self, bytes: u64) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 /// A part of the spool's space; given back when dropped, unless kept.
 #[derive(Debug)]
 pub(super) struct SpaceReservation {
     space: Arc<Space>,
+    /// Whose it is, when that is known.
+    share: Option<SpaceShare>,
     promised: u64,
     written: u64,
 }
@@ -138,10 +169,27 @@ pub(super) struct SpaceReservation {
 impl SpaceReservation {
     /// Has so many more bytes promised.
     pub(super) fn promise(&mut self, bytes: u64) -> Result<(), SpoolError> {
-        self.space.check(bytes)?;
+        let left = self.space.left_after(bytes)?;
+        self.check_share(bytes, left)?;
         self.space.used.fetch_add(bytes, Ordering::Relaxed);
         self.space.promised.fetch_add(bytes, Ordering::Relaxed);
         self.promised += bytes;
+        if let Some(share) = &self.share {
+            share.add(bytes);
+        }
+        Ok(())
+    }
+
+    /// One unfinished upload may have what there is; several of one sender never the last quarter.
+    fn check_share(&self, bytes: u64, left: u64) -> Result<(), SpoolError> {
+        let Some(share) = &self.share else {
+            return Ok(());
+        };
+        let held = share.held_bytes();
+        let has_others = held > self.promised + self.written;
+        if has_others && held.saturating_add(bytes) > left.saturating_mul(SHARE_TIMES) {
+            return Err(SpoolError::Share { held, left });
+        }
         Ok(())
     }
 
@@ -160,6 +208,9 @@ impl SpaceReservation {
 
     /// What is written stays: its space belongs to the file from now on.
     pub(super) fn keep_written(&mut self) {
+        if let Some(share) = &self.share {
+            share.remove(self.written);
+        }
         self.written = 0;
     }
 
@@ -175,6 +226,9 @@ impl Drop for SpaceReservation {
             .promised
             .fetch_sub(self.promised, Ordering::Relaxed);
         self.space.release(self.promised + self.written);
+        if let Some(share) = &self.share {
+            share.remove(self.promised + self.written);
+        }
     }
 }
 
@@ -195,9 +249,9 @@ mod tests {
     #[test]
     fn what_is_promised_is_taken_until_it_is_dropped() {
         let space = space(100);
-        let mut first = space.reservation();
+        let mut first = space.reservation(None);
         first.promise(60).expect("room");
-        let mut second = space.reservation();
+        let mut second = space.reservation(None);
         assert!(matches!(
             second.promise(50),
             Err(SpoolError::Full { used: 60, max: 100 })
@@ -211,6 +265,40 @@ mod tests {
         drop(second);
         assert_eq!(space.used_bytes(), 70);
         assert_eq!(space.promised.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn half_sent_uploads_of_one_sender_leave_a_quarter_to_others() {
+        let space = space(400);
+        let (greedy, other) = (SpaceShare::default(), SpaceShare::default());
+        let mut held = Vec::new();
+        for _ in 0..40 {
+            let mut reservation = space.reservation(Some(&greedy));
+            match reservation.promise(10) {
+                Ok(()) => held.push(reservation),
+                Err(error) => assert!(matches!(
+                    error,
+                    SpoolError::Share {
+                        held: 300,
+                        left: 90
+                    }
+                )),
+            }
+        }
+        assert_eq!((held.len(), greedy.held_bytes()), (30, 300));
+        let mut modest = space.reservation(Some(&other));
+        modest
+            .promise(100)
+            .expect("one upload may have what there is");
+        drop(modest);
+        // What is finished is the spool's, and its sender's no more.
+        let mut finished = held.pop().expect("one of them");
+        finished.write(10).expect("promised");
+        finished.keep_written();
+        drop(finished);
+        assert_eq!((greedy.held_bytes(), space.used_bytes()), (290, 300));
+        drop(held);
+        assert_eq!((greedy.held_bytes(), other.held_bytes()), (0, 0));
     }
 
     #[test]

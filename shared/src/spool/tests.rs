@@ -216,8 +216,8 @@ fn what_was_reserved_is_there_when_it_is_needed() {
     let mut fixture = Fixture::new();
     fixture.config.spool.max_bytes = ByteSize::bytes(100_000);
     let spool = SpoolDirectory::open(&fixture.config).expect("opened");
-    let reserved = spool.reserve(60_000).expect("room");
-    assert!(spool.reserve(60_000).is_err());
+    let reserved = spool.reserve(60_000, None).expect("room");
+    assert!(spool.reserve(60_000, None).is_err());
     spool.probe().expect("it can be written to");
     let written = envelope(&[Content::from(vec![0; 50_000])], 1);
     spool.store(&written, reserved).expect("stored");
