@@ -12,9 +12,12 @@ use crate::query;
 /// Status and reason of every refusal of an upload. Their counters exist before the first one: a rate over a counter that appears with
 /// its first event misses that event.
 pub(crate) const REFUSALS: &[(u16, &str)] = &[
+    (400, "ambiguous_head"),
+    (400, "ambiguous_target"),
     (400, "attachment_reference_again"),
     (400, "boundary_not_found"),
     (400, "broken_attachment_reference"),
+    (400, "broken_chunks"),
     (400, "broken_container"),
     (400, "broken_encoding"),
     (400, "broken_envelope"),
@@ -46,6 +49,7 @@ pub(crate) const REFUSALS: &[(u16, &str)] = &[
     (404, "unknown_upload"),
     (405, "wrong_method"),
     (408, "body_too_slow"),
+    (408, "key_too_late"),
     (408, "stalled_body"),
     (409, "wrong_upload_offset"),
     (412, "unsupported_tus_version"),
@@ -68,6 +72,7 @@ pub(crate) const REFUSALS: &[(u16, &str)] = &[
     (503, "queue_unavailable"),
     (503, "spool_failed"),
     (503, "spool_full"),
+    (503, "spool_share"),
     (503, "stopping"),
     (503, "storage_unavailable"),
     (503, "too_many_unfinished_uploads"),
