@@ -167,12 +167,20 @@ fn keeps_a_dump(piece_bytes: u8, before: &[u8]) {
         keep_others: false,
         admit: &mut admit,
     };
-    let delivered = Delivered {
-        headers: &HeaderMap::new(),
-        body: &mut body,
-        draft: RIG.spool.draft(),
+    let headers = HeaderMap::new();
+    let receiving = async {
+        let encoding = RIG.intake.encoding(&headers, &format)?;
+        let (project, party) = (sender.project_id, Party::default());
+        let (_upload, body) = RIG.intake.open(&mut body, project, encoding, &party).await?;
+        let delivered = Delivered {
+            headers: &headers,
+            body,
+            party,
+            is_left: &mut false,
+            draft: RIG.spool.draft(),
+        };
+        RIG.intake.receive(sender, format, delivered, Told::default()).await
     };
-    let receiving = RIG.intake.receive(sender, format, delivered, Told::default());
     match RIG.runtime.block_on(receiving) {
         Ok(Taken::Upload(received)) => {
             let minidump = received.envelope.minidump().expect("the dump is kept");

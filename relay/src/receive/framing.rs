@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 
 use self::chance::Chance;
 use super::*;
+use crate::admission::Bounds;
 use crate::items::EnvelopeHeader;
 use crate::resumable::ResumableBounds;
 
@@ -50,8 +51,7 @@ impl Rig {
         Self {
             intake: Intake::new(
                 UploadLimits::default(),
-                Slots::new(8),
-                16 << 20,
+                Admission::new(Bounds::of(1024, 256 << 20)),
                 &Metrics::default(),
                 Uploads::new(
                     storage,
@@ -82,14 +82,23 @@ impl Rig {
             project_id: ProjectId::new(1),
             remote_addr: None,
         };
-        let delivered = Delivered {
-            headers,
-            body: &mut body,
-            draft: self.spool.draft(),
+        let receiving = async {
+            let encoding = self.intake.encoding(headers, &format)?;
+            let (project, party) = (sender.project_id, Party::default());
+            let opened = self.intake.open(&mut body, project, encoding, &party);
+            let (_upload, body) = opened.await?;
+            let delivered = Delivered {
+                headers,
+                body,
+                party,
+                is_left: &mut false,
+                draft: self.spool.draft(),
+            };
+            let received = self
+                .intake
+                .receive(sender, format, delivered, Told::default());
+            received.await
         };
-        let receiving = self
-            .intake
-            .receive(sender, format, delivered, Told::default());
         self.runtime.block_on(receiving)
     }
 
