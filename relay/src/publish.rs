@@ -8,7 +8,7 @@ use shared::envelope::Envelope;
 use shared::id::{EventId, ProjectId};
 use shared::metrics::Endpoint;
 use shared::quota::Demand;
-use shared::repeat::{RepeatMarks, report_id};
+use shared::repeat::RepeatMarks;
 use shared::report::EventPayload;
 use shared::services::Services;
 use shared::spool::Draft;
@@ -245,17 +245,13 @@ impl Publishing {
     }
 }
 
-/// By what repeats of the upload are known: its minidump, or what stands for it, and the report id that names the file.
+/// By what repeats of the upload are known: its minidump's content, or what stands for it. A file name is no mark: all
+/// dumps that one run of a program writes may have the same (getsentry/crashpad#144).
 fn marks(upload: &Validated) -> RepeatMarks {
-    match upload.envelope.minidump() {
-        Some(minidump) => RepeatMarks {
-            content: minidump.blake3,
-            report: report_id(&minidump.name),
-        },
-        None => RepeatMarks {
-            content: upload.fingerprint,
-            report: None,
-        },
+    let minidump = upload.envelope.minidump();
+    RepeatMarks {
+        content: minidump.map_or(upload.fingerprint, |minidump| minidump.blake3),
+        report: None,
     }
 }
 

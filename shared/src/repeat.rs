@@ -1,4 +1,4 @@
-//! By what a repeated upload is known: what it contains, and the report id that its sender keeps when it sends again. Pure.
+//! By what a repeated upload is known: what it contains. Pure.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub enum RepeatMark {
     /// BLAKE3 of the minidump, or of whatever stands for an upload without one.
     Content(blake3::Hash),
-    /// The report id in the minidump's file name.
+    /// The report id in the minidump's file name: read from the stores of earlier versions, given to no upload any more.
     Report(Uuid),
 }
 
@@ -38,15 +38,6 @@ impl RepeatMarks {
     pub fn is_empty(&self) -> bool {
         self.content.is_none() && self.report.is_none()
     }
-}
-
-/// The report id in a minidump's file name: Crashpad and Breakpad name dumps `<uuid>.dmp`, and Crashpad sends a report
-/// again under the same name (crash_report_upload_thread.cc).
-#[must_use]
-pub fn report_id(file_name: &str) -> Option<Uuid> {
-    let stem = file_name.strip_suffix(".dmp")?;
-    let id = (stem.len() == 36).then(|| Uuid::try_parse(stem).ok())??;
-    (!id.is_nil() && !id.is_max()).then_some(id)
 }
 
 impl fmt::Display for RepeatMark {
@@ -90,25 +81,6 @@ mod tests {
         }
         for text in ["", "content:", "content:12", "report:x", "other:12"] {
             assert_eq!(text.parse::<RepeatMark>(), Err(InvalidMark), "{text}");
-        }
-    }
-
-    #[test]
-    fn only_a_file_named_by_a_report_id_has_one() {
-        let id = "4ab77b19-4b3f-4b0c-9b0e-3d1c3ad5a2f7";
-        let named = report_id(&format!("{id}.dmp")).expect("an id");
-        assert_eq!(named.to_string(), id);
-        let simple = format!("{}.dmp", id.replace('-', ""));
-        for name in [
-            "minidump.dmp",
-            "upload.dmp",
-            id,
-            simple.as_str(),
-            "00000000-0000-0000-0000-000000000000.dmp",
-            "ffffffff-ffff-ffff-ffff-ffffffffffff.dmp",
-            "{4ab77b19-4b3f-4b0c-9b0e-3d1c3ad5a2f}.dmp",
-        ] {
-            assert_eq!(report_id(name), None, "{name}");
         }
     }
 }

@@ -2,6 +2,7 @@
 //! no processor is.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -210,13 +211,12 @@ impl GroupLog {
                 Some(Err(ClientError::PartitionEOF(partition))) => (partition, None),
                 Some(Err(_)) | None => continue,
             };
-            if !self.peeked.contains_key(&partition) {
-                let peeked = Peeked {
+            if let Entry::Vacant(unseen) = self.peeked.entry(partition) {
+                unseen.insert(Peeked {
                     position: 0,
                     stable_end: 0,
                     record,
-                };
-                self.peeked.insert(partition, peeked);
+                });
                 open -= 1;
             }
         }
