@@ -80,11 +80,7 @@ fn a_bad_archive_is_refused_with_its_reason() {
     let stack = Plan::standalone().start();
     let whole = new_archive(&[("UEMinidump.dmp", &dumps::unique())]);
     for (what, body, reason) in [
-        (
-            "half",
-            deflate(&whole[..whole.len() / 2]),
-            "cut_unreal_archive",
-        ),
+        ("a header", deflate(&whole[..400]), "cut_unreal_archive"),
         ("a text", deflate(&[b'x'; 4000]), "broken_unreal_archive"),
         ("no zlib", b"hello".to_vec(), "broken_encoding"),
     ] {
