@@ -1,6 +1,7 @@
-//! The oracle of the fault scenarios itself: a lost, a doubled, a changed and a stranger's event are each seen, and
-//! without one the verdict is clean.
+//! The oracle of the fault scenarios itself: a lost, a doubled, a changed and a stranger's event, and one without its
+//! dump, are each seen, and without one the verdict is clean.
 
+use std::fs;
 use std::time::Duration;
 
 use harness::conservation::{Load, Scale, Shape, Verdict};
@@ -24,6 +25,8 @@ fn every_kind_of_harm_is_seen() {
     tell_again(&stack, &doubled, &clean);
     tally.promises[1].upload.seed += 2;
     let changed = tally.promises[1].id.clone();
+    let dumpless = tally.promises[3].id.clone();
+    fs::remove_file(&stack.stored_dumps()[&dumpless]).expect("a stored dump");
     let unpromised = tally.promises.swap_remove(2).id;
     let lost = uuid::Uuid::new_v4().to_string();
     let mut forgotten = tally.promises[0].clone();
@@ -33,9 +36,10 @@ fn every_kind_of_harm_is_seen() {
     assert_eq!(seen.doubled, [doubled]);
     assert_eq!(seen.changed, [changed]);
     assert_eq!(seen.lost, [lost]);
+    assert_eq!(seen.dumpless, [dumpless]);
     assert!(seen.unpromised.contains(&unpromised), "{seen:?}");
     let harm = seen.harm(&[]);
-    assert_eq!(harm.len(), 4, "{harm:?}");
+    assert_eq!(harm.len(), 5, "{harm:?}");
 }
 
 fn tell_again(stack: &Stack, id: &str, verdict: &Verdict) {

@@ -286,3 +286,53 @@ fn no_damage_to_an_events_json_costs_the_dump() {
         assert_eq!(dump_of(taken), Some(dump), "seed {seed}");
     }
 }
+
+#[test]
+fn an_archive_that_is_cut_keeps_what_came_of_its_dump() {
+    let rig = Rig::new();
+    let mut chance = Chance::new(1);
+    let dump = envelopes::dump(&mut chance, false);
+    let name = |text: &str| {
+        [
+            &260i32.to_le_bytes()[..],
+            text.as_bytes(),
+            &vec![0; 260 - text.len()],
+        ]
+        .concat()
+    };
+    let file = |index: i32, file: &str, content: &[u8]| {
+        let bytes = content.len() as i32;
+        [
+            &index.to_le_bytes()[..],
+            &name(file),
+            &bytes.to_le_bytes(),
+            content,
+        ]
+        .concat()
+    };
+    let files = [
+        file(0, "CrashContext.runtime-xml", b"<C></C>"),
+        file(1, "UEMinidump.dmp", &dump),
+    ];
+    let numbers = [1000i32, 2].map(i32::to_le_bytes).concat();
+    let archive = [
+        b"CR1",
+        &name("d")[..],
+        &name("f"),
+        &numbers,
+        &files.concat(),
+    ]
+    .concat();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_ENCODING, "zstd".parse().expect("a value"));
+    for came in [dump.len(), dump.len() - 1, 100, 32] {
+        let cut = &archive[..archive.len() - dump.len() + came];
+        let mut body = Vec::new();
+        let mut encoder = async_compression::tokio::bufread::ZstdEncoder::new(cut);
+        let encoding = tokio::io::AsyncReadExt::read_to_end(&mut encoder, &mut body);
+        rig.runtime.block_on(encoding).expect("encoded");
+        let taken = rig.receive(Format::Unreal, &headers, &body, 1000);
+        let found = dump_of(taken.expect("accepted"));
+        assert_eq!(found.as_deref(), Some(&dump[..came]));
+    }
+}

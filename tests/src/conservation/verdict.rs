@@ -18,10 +18,12 @@ const NAMED: usize = 5;
 /// What was found. Every list holds event ids.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// Promised, and not told in every results topic, or not stored.
+    /// Promised, and not told in every results topic.
     pub lost: Vec<String>,
     /// Told more than once in one topic.
     pub doubled: Vec<String>,
+    /// Answered with 200, processed, and no dump is stored though one was sent.
+    pub dumpless: Vec<String>,
     /// Promised, and told as failed.
     pub failed: Vec<String>,
     /// Stored with other bytes than were sent.
@@ -90,6 +92,7 @@ impl Verdict {
         let mut harm = self.complaints.clone();
         for (ids, what) in [
             (&self.lost, "lost"),
+            (&self.dumpless, "without the dump that was sent"),
             (&self.doubled, "told twice"),
             (&self.changed, "stored with other bytes"),
         ] {
@@ -151,7 +154,7 @@ impl Verdict {
             match stored.get(*id).map(fs::read) {
                 Some(Ok(bytes)) if bytes == upload.dump() => {}
                 Some(Ok(_)) => self.changed.push((*id).to_owned()),
-                Some(Err(_)) | None => self.lost.push((*id).to_owned()),
+                Some(Err(_)) | None => self.dumpless.push((*id).to_owned()),
             }
         }
     }
@@ -194,7 +197,7 @@ impl Verdict {
     fn line(&self, scale: &Scale, stack: &mut Stack, tally: &Tally) -> String {
         let all = tally.all_latencies();
         format!(
-            "conservation: {} seed={} promised={} unanswered={} refused={} lost={} doubled={} failed={} changed={} \
+            "conservation: {} seed={} promised={} unanswered={} refused={} lost={} dumpless={} doubled={} failed={} changed={} \
              unpromised={} p99_ms={} max_ms={} relay_peak_mb={}",
             scale.scenario(),
             scale.seed(),
@@ -202,6 +205,7 @@ impl Verdict {
             tally.unanswered,
             tally.refused(),
             self.lost.len(),
+            self.dumpless.len(),
             self.doubled.len(),
             self.failed.len(),
             self.changed.len(),

@@ -124,6 +124,11 @@ impl Stack {
         format!("/api/1/minidump/?sentry_key={KEY}")
     }
 
+    /// Where Sentry's envelopes go, with the key.
+    pub fn envelope_path() -> String {
+        format!("/api/1/envelope/?sentry_key={KEY}")
+    }
+
     /// The same as a URL, for clients that want one.
     pub fn minidump_url(&self) -> String {
         format!("http://{}{}", self.listen, Self::minidump_path())
