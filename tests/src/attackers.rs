@@ -193,7 +193,7 @@ async fn http1(stream: TcpStream, request: &Slow, counts: &Counts) {
         }
     };
     tokio::select! {
-        sent = sends => { let _: std::io::Result<()> = sent; }
+        sent = sends => drop::<std::io::Result<()>>(sent),
         () = receives => {}
     }
     let status = answer

@@ -44,138 +44,152 @@ fn ninety_framing_tricks_are_refused_with_what_was_found() {
     stack.finish(0, 0);
 }
 
+/// Header lines that frame the body in more ways than one, or in none.
+const LENGTHS_AND_ENCODINGS: &[&str] = &[
+    "Content-Length: 4\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nContent-Length: 4",
+    "Transfer-Encoding: chunked\r\nContent-Length: 0",
+    "content-length: 4\r\nTRANSFER-ENCODING: CHUNKED",
+    "Content-Length: 4\r\nTransfer-Encoding: identity",
+    "Content-Length: 4\r\nTransfer-Encoding: xchunked",
+    "Content-Length: 4\r\nTransfer-Encoding:\tchunked",
+    "Content-Length: 4\r\nTransfer-Encoding: chunked\r\nContent-Length: 4",
+    "Content-Length: 4\r\nContent-Length: 4",
+    "Content-Length: 4\r\nContent-Length: 5",
+    "Content-Length: 0\r\nContent-Length: 4",
+    "Content-Length: 4, 4",
+    "Content-Length: 4,5",
+    "Content-Length: +4",
+    "Content-Length: -4",
+    "Content-Length: 4.0",
+    "Content-Length: 0x4",
+    "Content-Length: 4e0",
+    "Content-Length: 4 4",
+    "Content-Length: four",
+    "Content-Length: \u{664}",
+    "Content-Length:",
+    "Content-Length: 18446744073709551616",
+    "Content-Length : 4",
+    "Content-Length\t: 4",
+    " Content-Length: 4",
+    "X: y\r\n Content-Length: 4",
+    "X: y\r\n\tContent-Length: 4",
+    "X: y\rContent-Length: 4",
+    "X: y\0\r\nContent-Length: 4",
+    "X: \u{7f}\r\nContent-Length: 4",
+    "Content-Length",
+    ": 4",
+    "Content Length: 4",
+    "Content-Length(: 4",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+    "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: chunked, gzip",
+    "Transfer-Encoding: chunked, chunked",
+    "Transfer-Encoding: chunked, identity",
+    "Transfer-Encoding: ,chunked",
+    "Transfer-Encoding: chunked,",
+    "Transfer-Encoding: \"chunked\"",
+    "Transfer-Encoding: 'chunked'",
+    "Transfer-Encoding: chunked;q=1",
+    "Transfer-Encoding: chunked x",
+    "Transfer-Encoding: \u{b}chunked",
+    "Transfer-Encoding: identity",
+    "Transfer-Encoding: gzip",
+    "Transfer-Encoding:",
+    "Transfer-Encoding : chunked",
+    "Transfer-Encoding\t: chunked",
+    " Transfer-Encoding: chunked",
+    "X: y\r\n Transfer-Encoding: chunked",
+    "Transfer-Encoding:\r\n chunked",
+    "Transfer-\0Encoding: chunked",
+];
+
+/// The same of HTTP/1.0; Crashpad's has chunks and no length beside them.
+const OF_HTTP10: &[&str] = &[
+    "Content-Length: 4\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nContent-Length: 4",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: gzip, chunked",
+    "Transfer-Encoding: identity",
+    "Content-Length: 4\r\nContent-Length: 4",
+];
+
+/// Chunks that are none.
+const CHUNKS: &[&str] = &[
+    "x\r\n",
+    "-4\r\nMDMP\r\n0\r\n\r\n",
+    "+4\r\nMDMP\r\n0\r\n\r\n",
+    "0x4\r\nMDMP\r\n0\r\n\r\n",
+    " 4\r\nMDMP\r\n0\r\n\r\n",
+    "4\nMDMP\n0\n\n",
+    "4\r\nMDMP0\r\n\r\n",
+    "4\r\nMDMPx\r\n0\r\n\r\n",
+    "4 4\r\nMDMP\r\n0\r\n\r\n",
+    "4;\nMDMP\r\n0\r\n\r\n",
+    "11111111111111111\r\n",
+    ";\r\n",
+    "\r\n",
+    "4\r\nMDMP\r\n0\r\n\rx",
+];
+
+/// Hosts that are missing, doubled or none.
+const HOSTS: &[&str] = &[
+    "Host: a\r\nHost: a",
+    "Host: a\r\nHost: b",
+    "Host: a\r\nHost:",
+    "Host: a, b",
+    "Host: a b",
+    "Host: a/b",
+    "Host: user@a",
+    "Host: a:b",
+    "Host: a:80:80",
+    "Host: [::1",
+    "Host: a#",
+    "Host: a\\b",
+];
+
+/// Request lines that could be read in two ways.
+const REQUEST_LINES: &[&str] = &[
+    "POST http://a/api/1/minidump/ HTTP/1.1\r\nHost: b\r\nConnection: close",
+    "POST http://a@h/api/1/minidump/ HTTP/1.1\r\nHost: h\r\nConnection: close",
+    "POST  /api/1/minidump/ HTTP/1.1\r\nHost: h",
+    "POST /api/1/minidump/ HTTP/1.1 \r\nHost: h",
+    "POST\t/api/1/minidump/ HTTP/1.1\r\nHost: h",
+    "POST /api/1/minidump/ HTTP/1.2\r\nHost: h",
+    "POST /api/1/minidump/ HTTP/2.0\r\nHost: h",
+    "POST /api/1/minidump/ http/1.1\r\nHost: h",
+    "POST /api/1/minidump/\r\nHost: h",
+    "P\0ST /api/1/minidump/ HTTP/1.1\r\nHost: h",
+    "GET /api/%31/minidump/ HTTP/1.1\r\nHost: h\r\nConnection: close",
+    "GET /api/1%2fminidump/ HTTP/1.1\r\nHost: h\r\nConnection: close",
+];
+
 /// Whole conversations of clients, each with something wrong about it.
 fn tricks() -> Vec<String> {
     let mut tricks = Vec::new();
-    for lines in [
-        "Content-Length: 4\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: chunked\r\nContent-Length: 4",
-        "Transfer-Encoding: chunked\r\nContent-Length: 0",
-        "content-length: 4\r\nTRANSFER-ENCODING: CHUNKED",
-        "Content-Length: 4\r\nTransfer-Encoding: identity",
-        "Content-Length: 4\r\nTransfer-Encoding: xchunked",
-        "Content-Length: 4\r\nTransfer-Encoding:\tchunked",
-        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\nContent-Length: 4",
-        "Content-Length: 4\r\nContent-Length: 4",
-        "Content-Length: 4\r\nContent-Length: 5",
-        "Content-Length: 0\r\nContent-Length: 4",
-        "Content-Length: 4, 4",
-        "Content-Length: 4,5",
-        "Content-Length: +4",
-        "Content-Length: -4",
-        "Content-Length: 4.0",
-        "Content-Length: 0x4",
-        "Content-Length: 4e0",
-        "Content-Length: 4 4",
-        "Content-Length: four",
-        "Content-Length: \u{664}",
-        "Content-Length:",
-        "Content-Length: 18446744073709551616",
-        "Content-Length : 4",
-        "Content-Length\t: 4",
-        " Content-Length: 4",
-        "X: y\r\n Content-Length: 4",
-        "X: y\r\n\tContent-Length: 4",
-        "X: y\rContent-Length: 4",
-        "X: y\0\r\nContent-Length: 4",
-        "X: \u{7f}\r\nContent-Length: 4",
-        "Content-Length",
-        ": 4",
-        "Content Length: 4",
-        "Content-Length(: 4",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
-        "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: gzip, chunked",
-        "Transfer-Encoding: chunked, gzip",
-        "Transfer-Encoding: chunked, chunked",
-        "Transfer-Encoding: chunked, identity",
-        "Transfer-Encoding: ,chunked",
-        "Transfer-Encoding: chunked,",
-        "Transfer-Encoding: \"chunked\"",
-        "Transfer-Encoding: 'chunked'",
-        "Transfer-Encoding: chunked;q=1",
-        "Transfer-Encoding: chunked x",
-        "Transfer-Encoding: \u{b}chunked",
-        "Transfer-Encoding: identity",
-        "Transfer-Encoding: gzip",
-        "Transfer-Encoding:",
-        "Transfer-Encoding : chunked",
-        "Transfer-Encoding\t: chunked",
-        " Transfer-Encoding: chunked",
-        "X: y\r\n Transfer-Encoding: chunked",
-        "Transfer-Encoding:\r\n chunked",
-        "Transfer-\0Encoding: chunked",
-    ] {
+    for lines in LENGTHS_AND_ENCODINGS {
         let body = format!("0\r\n\r\n{SMUGGLED}");
         tricks.push(format!("{}Host: h\r\n{lines}\r\n\r\n{body}", line("1.1")));
     }
-    // Crashpad's HTTP/1.0 has chunks and no length beside them.
-    for lines in [
-        "Content-Length: 4\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: chunked\r\nContent-Length: 4",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: gzip, chunked",
-        "Transfer-Encoding: identity",
-        "Content-Length: 4\r\nContent-Length: 4",
-    ] {
+    for lines in OF_HTTP10 {
         tricks.push(format!("{}{lines}\r\n\r\n0\r\n\r\n{SMUGGLED}", line("1.0")));
     }
-    for chunks in [
-        "x\r\n",
-        "-4\r\nMDMP\r\n0\r\n\r\n",
-        "+4\r\nMDMP\r\n0\r\n\r\n",
-        "0x4\r\nMDMP\r\n0\r\n\r\n",
-        " 4\r\nMDMP\r\n0\r\n\r\n",
-        "4\nMDMP\n0\n\n",
-        "4\r\nMDMP0\r\n\r\n",
-        "4\r\nMDMPx\r\n0\r\n\r\n",
-        "4 4\r\nMDMP\r\n0\r\n\r\n",
-        "4;\nMDMP\r\n0\r\n\r\n",
-        "11111111111111111\r\n",
-        ";\r\n",
-        "\r\n",
-        "4\r\nMDMP\r\n0\r\n\rx",
-    ] {
+    for chunks in CHUNKS {
         tricks.push(format!(
             "{}Host: h\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}{SMUGGLED}",
             line("1.1")
         ));
     }
-    for host in [
-        "Host: a\r\nHost: a",
-        "Host: a\r\nHost: b",
-        "Host: a\r\nHost:",
-        "Host: a, b",
-        "Host: a b",
-        "Host: a/b",
-        "Host: user@a",
-        "Host: a:b",
-        "Host: a:80:80",
-        "Host: [::1",
-        "Host: a#",
-        "Host: a\\b",
-    ] {
+    for host in HOSTS {
         let length = BODY.len();
         tricks.push(format!(
             "{}{host}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{BODY}",
             line("1.1")
         ));
     }
-    for line in [
-        "POST http://a/api/1/minidump/ HTTP/1.1\r\nHost: b\r\nConnection: close",
-        "POST http://a@h/api/1/minidump/ HTTP/1.1\r\nHost: h\r\nConnection: close",
-        "POST  /api/1/minidump/ HTTP/1.1\r\nHost: h",
-        "POST /api/1/minidump/ HTTP/1.1 \r\nHost: h",
-        "POST\t/api/1/minidump/ HTTP/1.1\r\nHost: h",
-        "POST /api/1/minidump/ HTTP/1.2\r\nHost: h",
-        "POST /api/1/minidump/ HTTP/2.0\r\nHost: h",
-        "POST /api/1/minidump/ http/1.1\r\nHost: h",
-        "POST /api/1/minidump/\r\nHost: h",
-        "P\0ST /api/1/minidump/ HTTP/1.1\r\nHost: h",
-        "GET /api/%31/minidump/ HTTP/1.1\r\nHost: h\r\nConnection: close",
-        "GET /api/1%2fminidump/ HTTP/1.1\r\nHost: h\r\nConnection: close",
-    ] {
+    for line in REQUEST_LINES {
         tricks.push(format!("{line}\r\n\r\n"));
     }
     tricks

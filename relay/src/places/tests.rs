@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use shared::id::PublicKey;
+use tokio_util::task::TaskTracker;
 
 use super::*;
 
@@ -103,9 +104,10 @@ async fn what_comes_free_goes_to_who_waited_past_those_who_hold_their_share() {
     held.extend(all_of(&pool, &modest));
     assert_eq!(pool.free(), 0);
     let second = Duration::from_secs(1);
+    let tasks = TaskTracker::new();
     let asks = |party: Party| {
         let pool = pool.clone();
-        tokio::spawn(async move { pool.take(&party, 1, 5 * second).await })
+        tasks.spawn(async move { pool.take(&party, 1, 5 * second).await })
     };
     let (in_vain, in_time) = (asks(greedy), asks(key(&holders, "new")));
     tokio::time::sleep(second).await;
