@@ -182,7 +182,8 @@ fn project_0_is_one_like_any_other() {
     dumps::check_report(&report);
     assert_eq!(report["project_id"], 0);
     let id = accepted_id(&answer);
-    assert!(stack.stored_dir(&id).join("minidump.dmp").exists());
+    let path = report["attachments"][0]["path"].as_str().expect("a path");
+    assert!(path.starts_with("0/") && path.contains(&id), "{path}");
     let strange = Request::get(format!("/api/1/events/{id}/?sentry_key={KEY}"));
     assert_eq!(
         strange.send(stack.listen()).status,
