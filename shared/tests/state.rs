@@ -597,6 +597,11 @@ async fn what_a_killed_redis_forgot_is_written_again() {
     server.forget();
     server.start();
     until(Duration::from_secs(10), || store.readiness.is_ready()).await;
+    // The index of open events was forgotten, too, and is built again in the background.
+    until(Duration::from_secs(10), || {
+        store.metrics.ledger.get() == Some(before)
+    })
+    .await;
     assert_eq!(store.state.ledger().await.expect("a ledger"), before);
     let known = store.state.finished(&[open, done]).await.expect("statuses");
     assert_eq!(known, [None, Some(told)]);

@@ -208,7 +208,9 @@ fn a_wrong_key_in_a_path_a_dsn_or_a_parameter_of_its_own_is_refused() {
         let written = key.replace(' ', "%20").replace('\'', "%27");
         let unreal = Request::post(format!("/api/1/unreal/{written}/"), "x");
         let unreal = unreal.send(stack.listen());
-        assert_eq!(unreal.status, 403, "{}: {}", wrong.what, unreal.text());
+        // A path with percent escapes can be read in two ways, and is refused before its key is looked at.
+        let expected = if written.contains('%') { 400 } else { 403 };
+        assert_eq!(unreal.status, expected, "{}: {}", wrong.what, unreal.text());
         let beside = Request::post(format!("/api/1/unreal/{KEY}/?sentry_key={written}"), "x");
         assert_eq!(beside.send(stack.listen()).status, 401, "{}", wrong.what);
         let submit = |query: String| {

@@ -280,7 +280,6 @@ fn a_project_has_one_spelling() {
         "1.0",
         "%31",
         "-1",
-        "0",
         "1e0",
         "0x1",
         "%2b1",
@@ -350,7 +349,7 @@ fn bombs() -> Vec<(String, Request)> {
     .concat();
     let form = Form::minidump(&dump).finish();
     let field = Form::new().field("f", &"x".repeat(3 * MIB)).finish();
-    let fields = Form::minidump(&dumps::small());
+    let fields = Form::new();
     let fields = (0..3000).fold(fields, |form, number| form.field(&number.to_string(), "x"));
     let minidump = Stack::minidump_path();
     let envelopes = format!("/api/1/envelope/?sentry_key={KEY}");
