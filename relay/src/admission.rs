@@ -165,7 +165,9 @@ impl Admission {
             }
             let room = timeout_at(deadline, short.pool.room(party, short.amount)).await;
             if !matches!(room, Ok(true)) {
-                return Err(Rejection::Overloaded);
+                // A last look, which shows the shortage to operators when it is the reason of a refusal.
+                let last = self.try_body(party, decoder_bytes);
+                return last.map_err(|_| Rejection::Overloaded);
             }
             // Where another pool is short now, what this one has is others'.
             short.pool.wake();

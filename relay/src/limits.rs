@@ -83,7 +83,7 @@ pub(crate) const REFUSED_BODY_TIME_SCARCE: Duration = Duration::from_millis(10);
 /// How often it is seen which pools are used up.
 pub(crate) const POOLS_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long it is shown that somebody has found a pool used up.
-pub(crate) const POOLS_SHORT_FOR: Duration = Duration::from_secs(5);
+pub(crate) const POOLS_SHORT_FOR: Duration = Duration::from_secs(15);
 /// What is decompressed at once.
 pub(crate) const DECODED_PIECE_BYTES: usize = 64 << 10;
 /// Decompressed bytes after which other tasks get their turn.
