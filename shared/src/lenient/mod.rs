@@ -4,7 +4,7 @@
 //! Own code because no crate does this: serde's readers end at the first fault, JSON5 readers accept more syntax and end all
 //! the same, and repairers of JSON texts need them whole in memory, are not linear, and do not say which leaf they changed.
 //!
-//! [`json`] tries the strict reader first, so that sound documents cost no more than before. [`json_stream`] reads
+//! [`json()`] tries the strict reader first, so that sound documents cost no more than before. [`json_stream`] reads
 //! documents of any size out of pieces and keeps only so much of them; what is too much is shed, the largest first.
 
 mod build;
