@@ -47,7 +47,7 @@ fn http_2_requests_without_a_key_and_half_sent_uploads_with_one_stop_nobody() {
     let uploads = slow(&Stack::minidump_path(), &[b'M'; 4096], true);
     let http2 = |streams, request: Slow| Manner::Http2 { streams, request };
     both(
-        || Plan::standalone(),
+        Plan::standalone,
         Scenario {
             name: "36 connections with 64 envelopes without a key",
             attackers: vec![(http2(64, keyless), 36)],
@@ -80,7 +80,7 @@ fn wide_decoders_that_drip_or_idle_stop_no_compressed_upload() {
         vec![(drips, 8), (idle, 33)]
     };
     both(
-        || Plan::standalone(),
+        Plan::standalone,
         Scenario {
             name: "8 dripping zstd bodies and 33 times 64 idle ones, without a key",
             attackers: crowd(&keyless_path()),
@@ -104,7 +104,7 @@ fn parts_that_take_long_to_unwrap_stop_no_other() {
         ..slow(path, &bomb, false)
     };
     both(
-        || Plan::standalone(),
+        Plan::standalone,
         Scenario {
             name: "24 bz2 parts of some hundred bytes, with a key",
             attackers: vec![(Manner::Http1(request(&Stack::minidump_path())), 24)],
